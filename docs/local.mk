@@ -1,0 +1,8 @@
+dist_man_MANS = %D%/pgrelay.8 %D%/pgrelay.conf.5
+dist_doc_DATA += \
+	SECURITY.md \
+	%D%/commands.md \
+	%D%/design.md \
+	%D%/operations.md \
+	%D%/protocol.md \
+	%D%/schema.md

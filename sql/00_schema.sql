@@ -1,0 +1,72 @@
+--
+-- The schema "pgrelay": lock, version.
+--
+-- All parts together are one script.  It is sent inside one transaction, needs
+-- no superuser, and may be run again at any time: it keeps the data.
+--
+SET LOCAL client_min_messages = warning;
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+DO $$
+BEGIN
+    -- two installs at the same time: the second waits, then finds it done
+    PERFORM pg_advisory_xact_lock(hashtextextended('pgrelay.schema', 0));
+
+    IF current_setting('server_encoding') <> 'UTF8' THEN
+        RAISE EXCEPTION 'pgrelay needs a database whose encoding is UTF8, not %',
+                current_setting('server_encoding')
+            USING ERRCODE = 'feature_not_supported',
+                  HINT = 'Create one with: CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0';
+    END IF;
+END
+$$;
+
+CREATE SCHEMA IF NOT EXISTS pgrelay;
+COMMENT ON SCHEMA pgrelay IS 'relay of events to WebSocket clients';
+
+CREATE TABLE IF NOT EXISTS pgrelay.schema_version (
+    version   integer PRIMARY KEY,
+    installed timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE pgrelay.schema_version IS
+    'versions of this schema that were installed; the highest is the present one';
+
+DO $$
+DECLARE
+    this_version CONSTANT integer := 1;
+    installed integer := (SELECT max(version) FROM pgrelay.schema_version);
+BEGIN
+    IF installed > this_version THEN
+        RAISE EXCEPTION 'the installed schema "pgrelay" has version %, newer than this one, %',
+                installed, this_version
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Use the pgrelay program that installed it, or a newer one.';
+    END IF;
+    INSERT INTO pgrelay.schema_version (version) VALUES (this_version)
+        ON CONFLICT DO NOTHING;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION pgrelay.version()
+RETURNS integer LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT max(version) FROM pgrelay.schema_version
+$$;
+COMMENT ON FUNCTION pgrelay.version() IS 'version of the installed schema';
+
+-- Creating a trigger locks its table even where it exists already, so a rerun
+-- on a busy database must not try to.
+CREATE OR REPLACE FUNCTION pgrelay._trigger(relation regclass, name name, definition text)
+RETURNS void LANGUAGE plpgsql
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_trigger t
+                   WHERE t.tgrelid = relation AND t.tgname = name AND NOT t.tgisinternal) THEN
+        EXECUTE format('CREATE TRIGGER %I %s', name,
+                       replace(definition, '@', relation::text));
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION pgrelay._trigger(regclass, name, text) IS
+    'creates a trigger unless it exists; "@" in the definition stands for the table';

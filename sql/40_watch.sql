@@ -1,0 +1,231 @@
+--
+-- Watching tables.
+--
+-- watch() makes one trigger function for each table, with the columns and the
+-- type written into it: its queries are planned once a session, and a writer to
+-- the table needs no rights here.  It belongs to whoever called watch().
+--
+CREATE SEQUENCE IF NOT EXISTS pgrelay.watch_seq;
+COMMENT ON SEQUENCE pgrelay.watch_seq IS 'numbers of the trigger functions that watch() makes';
+
+-- Bad data must not make the writer's own statement fail.
+CREATE OR REPLACE FUNCTION pgrelay._clean_key(key text)
+RETURNS text LANGUAGE plpgsql IMMUTABLE
+AS $$
+DECLARE
+    result text := coalesce(key, '');
+BEGIN
+    IF result ~ '[\x01-\x1f\x7f]' THEN
+        result := regexp_replace(result, '[\x01-\x1f\x7f]', '?', 'g');
+    END IF;
+    IF octet_length(result) > 255 THEN
+        result := left(result, 255);
+        WHILE octet_length(result) > 255 LOOP
+            result := left(result, -1);
+        END LOOP;
+    END IF;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION pgrelay._clean_key(text) IS
+    'a key from user data: null is empty, control characters become "?", what is past 255 octets is cut off';
+
+CREATE OR REPLACE FUNCTION pgrelay._watch_payload(type text, action text, key text,
+                                                  object json, original json DEFAULT NULL)
+RETURNS text LANGUAGE sql STABLE
+AS $$
+    -- columns of type json may hold line breaks, though never inside a string
+    SELECT translate(concat('{"group_name": "', type, '", "action": "', action, '", "key": ',
+                            to_json(key), ', "object": ', object,
+                            ', "original": ' || original::text, '}'),
+                     E'\n\r', '  ')
+$$;
+COMMENT ON FUNCTION pgrelay._watch_payload(text, text, text, json, json) IS
+    'payload of a watched table''s event';
+
+CREATE OR REPLACE FUNCTION pgrelay._watch_function(relation regclass, type text, key_column name,
+                                                   columns name[], original boolean)
+RETURNS text LANGUAGE plpgsql
+AS $$
+DECLARE
+    name text := 'watch_' || nextval('pgrelay.watch_seq');
+    row_of text := CASE WHEN columns IS NULL THEN '%1$s.*' ELSE
+        (SELECT string_agg('%1$s.' || replace(quote_ident(c), '%', '%%'), ', ' ORDER BY n)
+         FROM unnest(columns) WITH ORDINALITY AS u (c, n)) END;
+    source text;
+    body text := '';
+    op text[];
+BEGIN
+    FOREACH op SLICE 1 IN ARRAY ARRAY[['INSERT', 'create', 'new_row'],
+                                      ['UPDATE', 'update', 'new_row'],
+                                      ['DELETE', 'delete', 'old_row']] LOOP
+        source := op[3] || 's ' || op[3];
+        IF original AND op[1] = 'UPDATE' THEN
+            source := source || format(' LEFT JOIN old_rows old_row ON new_row.%1$I = old_row.%1$I',
+                                       key_column);
+        END IF;
+        body := body || format($f$
+    IF TG_OP = %1$L THEN
+        OPEN source FOR
+            SELECT %2$L, %3$L, k.key,
+                   pgrelay._watch_payload(%2$L, %3$L, k.key, %4$s, %5$s)
+            FROM %6$s,
+                 LATERAL (SELECT pgrelay._clean_key(%7$s.%8$I::text) AS key) k;
+    END IF;$f$,
+            op[1], type, op[2],
+            format('(SELECT row_to_json(r) FROM (SELECT ' || row_of || ') r)', op[3]),
+            CASE WHEN original AND op[1] = 'UPDATE'
+                 THEN format('(SELECT row_to_json(r) FROM (SELECT ' || row_of || ') r'
+                             ' WHERE old_row IS DISTINCT FROM NULL)', 'old_row')
+                 ELSE 'NULL' END,
+            source, op[3], key_column);
+    END LOOP;
+
+    EXECUTE format($f$
+CREATE FUNCTION pgrelay.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp%s
+AS %L$f$, name,
+        -- the plan of the join is kept: it must not be one made for a single row
+        CASE WHEN original THEN E'\nSET enable_nestloop = off' END,
+        format($f$
+DECLARE
+    source refcursor;
+BEGIN%s
+    PERFORM pgrelay._emit(source);
+    RETURN NULL;
+END
+$f$, body));
+    EXECUTE format('REVOKE ALL ON FUNCTION pgrelay.%I() FROM PUBLIC', name);
+    EXECUTE format('COMMENT ON FUNCTION pgrelay.%I() IS %L', name,
+                   'made by pgrelay.watch() for the table ' || relation);
+    RETURN name;
+END
+$$;
+COMMENT ON FUNCTION pgrelay._watch_function(regclass, text, name, name[], boolean) IS
+    'makes the trigger function for a watched table; returns its name';
+
+CREATE OR REPLACE FUNCTION pgrelay._watch_key(relation regclass)
+RETURNS name LANGUAGE sql STABLE
+AS $$
+    SELECT a.attname
+    FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = relation AND i.indisprimary AND i.indnkeyatts = 1
+$$;
+COMMENT ON FUNCTION pgrelay._watch_key(regclass) IS 'the column that is the primary key, if it is one column';
+
+CREATE OR REPLACE FUNCTION pgrelay._watch_check(relation regclass, type text, key_column name,
+                                                columns name[], original boolean)
+RETURNS void LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+    missing name;
+BEGIN
+    IF relation IS NULL OR (SELECT c.relkind FROM pg_class c WHERE c.oid = relation)
+                           NOT IN ('r', 'p') THEN
+        RAISE EXCEPTION '% is not a table', coalesce(quote_literal(relation::text), 'null')
+            USING ERRCODE = 'wrong_object_type',
+                  HINT = 'Only tables and partitioned tables can be watched.';
+    END IF;
+    IF NOT pgrelay._is_word(type) THEN
+        RAISE EXCEPTION 'invalid type of an event: "%"', left(type, 100)
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Name a type of 1 to 63 letters, digits, underscores or hyphens.';
+    END IF;
+    IF key_column IS NULL THEN
+        RAISE EXCEPTION 'table "%" has no primary key of one column', relation
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Name the column whose values are to be the keys of the events: key_column => ''...''.';
+    END IF;
+    IF columns = '{}' OR array_position(columns, NULL) IS NOT NULL THEN
+        RAISE EXCEPTION 'invalid list of columns'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Name at least one column, or give null for all of them.';
+    END IF;
+    SELECT c INTO missing FROM unnest(key_column || columns) c
+    WHERE NOT EXISTS (SELECT FROM pg_attribute a
+                      WHERE a.attrelid = relation AND a.attname = c
+                        AND a.attnum > 0 AND NOT a.attisdropped);
+    IF FOUND THEN
+        RAISE EXCEPTION 'column "%" of table "%" does not exist', missing, relation
+            USING ERRCODE = 'undefined_column',
+                  HINT = 'Columns are named as they are stored, without quotes.';
+    END IF;
+    IF original AND NOT EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid
+                                WHERE i.indrelid = relation AND a.attname = key_column
+                                  AND i.indisunique AND i.indpred IS NULL
+                                  AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) THEN
+        RAISE EXCEPTION 'column "%" of table "%" is not unique', key_column, relation
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'With original => true the rows before and after an update are found by a key with a unique index.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION pgrelay._watch_check(regclass, text, name, name[], boolean) IS
+    'raises an error unless the table can be watched so';
+
+CREATE OR REPLACE FUNCTION pgrelay._watch_forget()
+RETURNS void LANGUAGE plpgsql
+AS $$
+DECLARE
+    unused regprocedure;
+BEGIN
+    FOR unused IN SELECT p.oid FROM pg_proc p
+                  WHERE p.pronamespace = 'pgrelay'::regnamespace AND p.proname ~ '^watch_[0-9]+$'
+                    AND pg_has_role(p.proowner, 'USAGE')
+                    AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgfoid = p.oid) LOOP
+        EXECUTE format('DROP FUNCTION %s', unused);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION pgrelay._watch_forget() IS
+    'drops the trigger functions of tables that are no longer watched, or no longer there';
+
+CREATE OR REPLACE FUNCTION pgrelay.unwatch(relation regclass)
+RETURNS boolean LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    trigger_name name;
+    result boolean := false;
+BEGIN
+    FOR trigger_name IN SELECT t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+                        WHERE t.tgrelid = relation AND NOT t.tgisinternal
+                          AND p.pronamespace = 'pgrelay'::regnamespace
+                          AND p.proname ~ '^watch_[0-9]+$' LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', trigger_name, relation);
+        result := true;
+    END LOOP;
+    PERFORM pgrelay._watch_forget();
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION pgrelay.unwatch(regclass) IS
+    'takes the emitting triggers off a table; returns whether there were any';
+
+CREATE OR REPLACE FUNCTION pgrelay.watch(relation regclass, type text DEFAULT NULL,
+                                         key_column name DEFAULT NULL, columns name[] DEFAULT NULL,
+                                         original boolean DEFAULT false)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    event_type text := coalesce(type, (SELECT c.relname FROM pg_class c WHERE c.oid = relation));
+    key name := coalesce(key_column, pgrelay._watch_key(relation));
+    function_name text;
+    op text[];
+BEGIN
+    PERFORM pgrelay._watch_check(relation, event_type, key, columns, original);
+    PERFORM pgrelay.unwatch(relation);
+    function_name := pgrelay._watch_function(relation, event_type, key, columns, original);
+
+    FOREACH op SLICE 1 IN ARRAY ARRAY[['INSERT', 'NEW TABLE AS new_rows'],
+                                      ['UPDATE', 'OLD TABLE AS old_rows NEW TABLE AS new_rows'],
+                                      ['DELETE', 'OLD TABLE AS old_rows']] LOOP
+        EXECUTE format('CREATE TRIGGER %I AFTER %s ON %s REFERENCING %s'
+                       ' FOR EACH STATEMENT EXECUTE FUNCTION pgrelay.%I()',
+                       'pgrelay_watch_' || lower(op[1]), op[1], relation, op[2], function_name);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION pgrelay.watch(regclass, text, name, name[], boolean) IS
+    'puts triggers on a table that emit an event for each row inserted, updated or deleted';

@@ -1,0 +1,50 @@
+--
+-- Roles and rights.  This part comes last: it speaks of all functions.
+--
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgrelay FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION pgrelay._role(name name, grants text[])
+RETURNS void LANGUAGE plpgsql
+AS $$
+DECLARE
+    statement text;
+BEGIN
+    IF to_regrole(name::text) IS NULL THEN
+        BEGIN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', name);
+        EXCEPTION
+            WHEN duplicate_object OR unique_violation THEN
+                NULL;           -- another database's install was faster
+            WHEN insufficient_privilege THEN
+                RAISE NOTICE 'role "%" does not exist, and "%" may not create it', name, current_user
+                    USING HINT = format('Have an administrator run "CREATE ROLE %I NOLOGIN", then install again.', name);
+                RETURN;
+        END;
+    END IF;
+    FOREACH statement IN ARRAY grants LOOP
+        EXECUTE format('GRANT %s TO %I', statement, name);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION pgrelay._role(name, text[]) IS 'creates a role if that is allowed, and grants rights to it';
+REVOKE ALL ON FUNCTION pgrelay._role(name, text[]) FROM PUBLIC;
+
+SET LOCAL client_min_messages = notice;
+DO $$
+BEGIN
+    PERFORM pgrelay._role('pgrelay_node', ARRAY[
+        'USAGE ON SCHEMA pgrelay',
+        'EXECUTE ON FUNCTION pgrelay.version(), pgrelay.setting_get(text)',
+        'SELECT ON pgrelay.event',
+        'EXECUTE ON FUNCTION pgrelay.event_payload(bigint), pgrelay.log_rotate()',
+        'EXECUTE ON FUNCTION pgrelay.authenticate(text), pgrelay.authorize(bigint, text[])',
+        'EXECUTE ON FUNCTION pgrelay.job_status(text[])']);
+    PERFORM pgrelay._role('pgrelay_emitter', ARRAY[
+        'USAGE ON SCHEMA pgrelay',
+        'EXECUTE ON FUNCTION pgrelay.version(), pgrelay.setting_get(text)',
+        'EXECUTE ON FUNCTION pgrelay.emit(text, text, text, jsonb),'
+        ' pgrelay.emit_many(pgrelay.new_event[]), pgrelay.emit_channel_notification(text, jsonb)',
+        'SELECT, INSERT, UPDATE, DELETE ON pgrelay.job, pgrelay.job_event, pgrelay.workflow_node,'
+        ' pgrelay.schedule, pgrelay.inventory']);
+END
+$$;

@@ -1,0 +1,518 @@
+/*
+ * Sessions.
+ *
+ *   OPEN      messages flow both ways.
+ *   CLOSING   our close frame is queued; the peer's answer is waited for.
+ *   DRAINING  nothing more is to come from the peer that matters; the queue goes out, then the sending side
+ * is shut down, and what still comes in is thrown away until the peer hangs up. Closing earlier would make
+ * the kernel answer late octets with a reset, and the peer could lose our close frame. GONE      off the
+ * list; memory goes at the end of the turn.
+ *
+ * session_enter() alone writes ->state. CLOSING and DRAINING end after SESSION_LINGER_MS at the latest.
+ * Time-outs are found by one timer that walks the list.
+ */
+#include "config.h"
+#include "client/session.h"
+#include "core/conf.h"
+#include "core/log.h"
+#include "core/loop.h"
+#include "core/mem.h"
+#include "core/metrics.h"
+#include "relay/hub.h"
+#include "relay/sendq.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+
+#define SESSION_MAGIC     0x5e55104eu
+#define SESSION_READ_SIZE 16384
+#define SESSION_LINGER_MS 3000
+#define SESSION_SWEEP_MS  250
+
+enum session_state { SESSION_OPEN, SESSION_CLOSING, SESSION_DRAINING, SESSION_GONE };
+
+struct session {
+	unsigned magic;
+	enum session_state state;
+	TAILQ_ENTRY(session) entry;
+	struct session_socket socket;
+	char *subject;
+	struct event *read_event, *write_event;
+	bool paused, blocked, input_ended, ping_sent;
+	struct ws *ws;
+	struct sendq queue;
+	struct hub_member member;
+	struct loop_task flush;
+	const struct dialect *dialect; /* NULL: refused */
+	void *dialect_state;
+	int64_t user_id;
+	struct credential credential;
+	int64_t heard_ms;    /* something came from the peer */
+	int64_t progress_ms; /* the socket took something, or began to be full */
+	int64_t ping_ms;
+	int64_t deadline_ms; /* CLOSING, DRAINING */
+};
+
+static struct {
+	TAILQ_HEAD(session_list, session) list;
+	size_t count;
+	uint64_t last_id;
+	struct event *sweep;
+} sessions;
+
+static void session_enter(struct session *s, enum session_state state);
+static void session_flush(void *arg);
+
+static struct session *
+session_check(void *arg)
+{
+	struct session *s = arg;
+
+	assert(s->magic == SESSION_MAGIC);
+	return s;
+}
+
+/* ---- ending ---- */
+
+static void
+session_release(void *arg)
+{
+	struct session *s = session_check(arg);
+
+	ws_free(s->ws);
+	event_free(s->read_event);
+	event_free(s->write_event);
+	credential_clear(&s->credential);
+	s->socket.carrier_free(s->socket.carrier);
+	s->magic = 0;
+	free(s->subject);
+	free(s);
+}
+
+static void
+session_leave_open(struct session *s)
+{
+	hub_set_patterns(&s->member, NULL, 0);
+	if (s->dialect_state != NULL)
+		s->dialect->close(s->dialect_state);
+	s->dialect_state = NULL;
+	s->deadline_ms = loop_now_ms() + SESSION_LINGER_MS;
+	s->paused = false;
+	event_add(s->read_event, NULL);
+}
+
+static void
+session_leave(struct session *s)
+{
+	sendq_clear(&s->queue);
+	loop_task_cancel(&s->flush);
+	event_del(s->read_event);
+	event_del(s->write_event);
+	TAILQ_REMOVE(&sessions.list, s, entry);
+	sessions.count--;
+	metrics[METRIC_SESSIONS]--;
+	loop_release(session_release, s);
+}
+
+/* The one place that changes the state. */
+static void
+session_enter(struct session *s, enum session_state state)
+{
+	enum session_state old = s->state;
+
+	if (old == state || old == SESSION_GONE)
+		return;
+	s->state = state;
+	if (old == SESSION_OPEN)
+		session_leave_open(s);
+	switch (state) {
+	case SESSION_OPEN:
+		abort();
+	case SESSION_CLOSING:
+	case SESSION_DRAINING:
+		loop_task_queue(&s->flush);
+		break;
+	case SESSION_GONE:
+		session_leave(s);
+		break;
+	}
+}
+
+/* The connection is of no use any more. */
+static void
+session_abort(struct session *s, const char *reason)
+{
+	if (s->state == SESSION_OPEN)
+		log_info(s->subject, "ended: %s", reason);
+	session_enter(s, SESSION_GONE);
+}
+
+void
+session_close(struct session *s, enum ws_close_code code, const char *reason)
+{
+	if (s->state != SESSION_OPEN)
+		return;
+	log_info(s->subject, "closing with %d: %s", code, reason);
+	ws_send_close(s->ws, code, reason);
+	session_enter(s, SESSION_CLOSING);
+}
+
+/* ---- sending ---- */
+
+static void
+session_send_octets(void *arg, const uint8_t *data, size_t len)
+{
+	struct session *s = session_check(arg);
+
+	if (s->state == SESSION_GONE)
+		return;
+	sendq_push_octets(&s->queue, data, len);
+	loop_task_queue(&s->flush);
+}
+
+void
+session_send_text(struct session *s, const char *text, size_t len)
+{
+	if (s->state == SESSION_OPEN)
+		ws_send_text(s->ws, text, len);
+}
+
+static void
+session_deliver(struct hub_member *member, struct msg *msg)
+{
+	struct session *s = session_check((char *)member - offsetof(struct session, member));
+
+	sendq_push_msg(&s->queue, msg);
+	loop_task_queue(&s->flush);
+}
+
+static void
+session_wake(struct sendq *queue)
+{
+	struct session *s = session_check((char *)queue - offsetof(struct session, queue));
+
+	loop_task_queue(&s->flush);
+}
+
+/* Past the bound? What is being sent right now does not count: one large message is no backlog. */
+static void
+session_check_backlog(struct session *s)
+{
+	if (s->state != SESSION_OPEN || sendq_backlog(&s->queue) <= (size_t)conf.queue_limit_bytes)
+		return;
+	metrics[METRIC_SESSIONS_CLOSED_SLOW_TOTAL]++;
+	sendq_truncate(&s->queue);
+	session_close(s, WS_CLOSE_TRY_AGAIN, "too slow: more than queue_limit was waiting");
+}
+
+static void
+session_block(struct session *s)
+{
+	if (s->blocked)
+		return;
+	s->blocked = true;
+	s->progress_ms = loop_now_ms();
+	event_add(s->write_event, NULL);
+}
+
+/* Nothing is left to send: with DRAINING that was the farewell. */
+static void
+session_sent_all(struct session *s)
+{
+	if (s->state != SESSION_DRAINING)
+		return;
+	if (s->input_ended)
+		session_enter(s, SESSION_GONE);
+	else
+		shutdown(s->socket.fd, SHUT_WR);
+}
+
+/* At the end of the turn, for all that the turn has brought. */
+static void
+session_flush(void *arg)
+{
+	struct session *s = session_check(arg);
+	size_t sent = 0;
+	enum sendq_result result;
+
+	if (s->blocked) {
+		session_check_backlog(s);
+		return;
+	}
+	result = sendq_flush(&s->queue, s->socket.fd, &sent);
+	metrics[METRIC_SENT_BYTES_TOTAL] += (double)sent;
+	switch (result) {
+	case SENDQ_EMPTY:
+		session_sent_all(s);
+		break;
+	case SENDQ_BLOCKED:
+		session_block(s);
+		session_check_backlog(s);
+		break;
+	case SENDQ_WAITING:
+		session_check_backlog(s);
+		break;
+	case SENDQ_MORE:
+		loop_task_queue(&s->flush);
+		break;
+	case SENDQ_ERROR:
+		session_abort(s, strerror(errno));
+		break;
+	}
+}
+
+static void
+session_on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *s = session_check(arg);
+
+	s->blocked = false;
+	s->progress_ms = loop_now_ms();
+	loop_task_queue(&s->flush);
+}
+
+/* ---- receiving ---- */
+
+static void
+session_on_message(void *arg, bool text, const uint8_t *data, size_t len)
+{
+	struct session *s = session_check(arg);
+
+	if (s->state != SESSION_OPEN)
+		return;
+	metrics[METRIC_MESSAGES_RECEIVED_TOTAL]++;
+	if (text)
+		s->dialect->message(s->dialect_state, (const char *)data, len);
+	else
+		session_close(s, WS_CLOSE_UNSUPPORTED, "binary message: only text is understood here");
+}
+
+/* The peer has closed, answered our close, or broken the protocol: ws_close_code() tells. */
+static void
+session_finish_input(struct session *s)
+{
+	uint16_t code = ws_close_code(s->ws);
+
+	if (s->state == SESSION_OPEN) {
+		if (code == WS_CLOSE_PROTOCOL || code == WS_CLOSE_NOT_UTF8 || code == WS_CLOSE_TOO_BIG)
+			metrics[METRIC_SESSIONS_CLOSED_PROTOCOL_TOTAL]++;
+		log_info(s->subject, "closed with %d", code);
+	}
+	session_enter(s, SESSION_DRAINING);
+}
+
+static void
+session_feed(struct session *s, const uint8_t *data, size_t len)
+{
+	s->heard_ms = loop_now_ms();
+	s->ping_sent = false;
+	if ((s->state == SESSION_OPEN || s->state == SESSION_CLOSING) && !ws_feed(s->ws, data, len))
+		session_finish_input(s);
+}
+
+static void
+session_on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *s = session_check(arg);
+	uint8_t buf[SESSION_READ_SIZE];
+	ssize_t n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
+
+	if (n > 0) {
+		session_feed(s, buf, (size_t)n);
+	} else if (n == 0) {
+		s->input_ended = true;
+		event_del(s->read_event);
+		if (s->state != SESSION_DRAINING || s->queue.count == 0)
+			session_abort(s, "the client hung up");
+	} else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+		session_abort(s, strerror(errno));
+	}
+}
+
+static const struct ws_ops session_ws_ops = {session_on_message, session_send_octets};
+
+void
+session_pause(struct session *s, bool paused)
+{
+	if (s->state != SESSION_OPEN || s->paused == paused)
+		return;
+	s->paused = paused;
+	s->heard_ms = loop_now_ms();
+	if (paused)
+		event_del(s->read_event);
+	else
+		event_add(s->read_event, NULL);
+}
+
+/* ---- time ---- */
+
+static void
+session_sweep_open(struct session *s, int64_t now)
+{
+	if (s->blocked && now - s->progress_ms > conf.write_timeout_ms) {
+		metrics[METRIC_SESSIONS_CLOSED_TIMEOUT_TOTAL]++;
+		sendq_truncate(&s->queue);
+		session_close(s, WS_CLOSE_POLICY, "nothing was taken off the socket for write_timeout");
+	} else if (s->paused || s->blocked) {
+		return;
+	} else if (s->ping_sent && now - s->ping_ms > conf.ping_timeout_ms) {
+		metrics[METRIC_SESSIONS_CLOSED_TIMEOUT_TOTAL]++;
+		session_close(s, WS_CLOSE_POLICY, "a ping was not answered within ping_timeout");
+	} else if (!s->ping_sent && s->queue.count == 0 && now - s->heard_ms > conf.ping_interval_ms) {
+		s->ping_sent = true;
+		s->ping_ms = now;
+		ws_send_ping(s->ws);
+	}
+}
+
+static void
+session_on_sweep(evutil_socket_t fd, short what, void *arg)
+{
+	int64_t now = loop_now_ms();
+	struct session *s, *next;
+
+	for (s = TAILQ_FIRST(&sessions.list); s != NULL; s = next) {
+		next = TAILQ_NEXT(s, entry);
+		if (s->state == SESSION_OPEN)
+			session_sweep_open(s, now);
+		else if (now > s->deadline_ms)
+			session_enter(s, SESSION_GONE);
+	}
+}
+
+/* ---- opening ---- */
+
+static struct session *
+session_new(const struct session_socket *sock, enum msg_form form, size_t max_message_bytes)
+{
+	struct session *s = mem_zalloc(sizeof(*s));
+
+	s->magic = SESSION_MAGIC;
+	s->socket = *sock;
+	s->heard_ms = s->progress_ms = loop_now_ms();
+	s->ws = ws_new(WS_SERVER, max_message_bytes, &session_ws_ops, s);
+	s->member.deliver = session_deliver;
+	sendq_init(&s->queue, form, session_wake);
+	loop_task_init(&s->flush, session_flush, s);
+	s->read_event = event_new(loop_base(), sock->fd, EV_READ | EV_PERSIST, session_on_readable, s);
+	s->write_event = event_new(loop_base(), sock->fd, EV_WRITE, session_on_writable, s);
+	if (s->read_event == NULL || s->write_event == NULL)
+		log_fatal("out of memory");
+	event_add(s->read_event, NULL);
+	TAILQ_INSERT_TAIL(&sessions.list, s, entry);
+	sessions.count++;
+	metrics[METRIC_SESSIONS]++;
+	return s;
+}
+
+struct session *
+session_open(const struct session_socket *sock, const char *peer, const struct dialect *dialect,
+    struct session_user *user, const char *answer, const void *input, size_t input_len)
+{
+	struct session *s = session_new(sock, dialect->form, (size_t)conf.max_message_bytes);
+
+	metrics[METRIC_SESSIONS_TOTAL]++;
+	s->subject = mem_printf("session %" PRIu64 " %s %s", ++sessions.last_id, peer, user->name);
+	s->dialect = dialect;
+	s->user_id = user->id;
+	s->credential = user->credential;
+	user->credential = (struct credential){CREDENTIAL_NONE, NULL, NULL};
+	log_info(s->subject, "opened");
+	session_send_octets(s, (const uint8_t *)answer, strlen(answer));
+	s->dialect_state = dialect->open(s);
+	if (input_len > 0)
+		session_feed(s, input, input_len);
+	return s;
+}
+
+void
+session_refuse(const struct session_socket *sock, const char *peer, const char *answer, const char *farewell)
+{
+	struct session *s = session_new(sock, MSG_FORM_AWX, WS_FRAME_HEADER_MAX);
+
+	s->subject = mem_printf("refused %s", peer);
+	session_send_octets(s, (const uint8_t *)answer, strlen(answer));
+	session_send_text(s, farewell, strlen(farewell));
+	ws_send_close(s->ws, WS_CLOSE_NORMAL, "");
+	session_enter(s, SESSION_CLOSING);
+}
+
+/* ---- for dialects ---- */
+
+void
+session_set_patterns(struct session *s, const struct topic *patterns, size_t count)
+{
+	if (s->state == SESSION_OPEN)
+		hub_set_patterns(&s->member, patterns, count);
+}
+
+int64_t
+session_user_id(const struct session *s)
+{
+	return s->user_id;
+}
+
+const struct credential *
+session_credential(const struct session *s)
+{
+	return &s->credential;
+}
+
+const char *
+session_subject(const struct session *s)
+{
+	return s->subject;
+}
+
+/* ---- all of them ---- */
+
+void
+session_init(void)
+{
+	struct timeval tv = {0, SESSION_SWEEP_MS * 1000};
+
+	TAILQ_INIT(&sessions.list);
+	sessions.sweep = event_new(loop_base(), -1, EV_PERSIST, session_on_sweep, NULL);
+	if (sessions.sweep == NULL)
+		log_fatal("could not create a timer");
+	event_add(sessions.sweep, &tv);
+}
+
+size_t
+session_count(void)
+{
+	return sessions.count;
+}
+
+void
+session_close_all(enum ws_close_code code, const char *reason)
+{
+	struct session *s, *next;
+
+	for (s = TAILQ_FIRST(&sessions.list); s != NULL; s = next) {
+		next = TAILQ_NEXT(s, entry);
+		session_close(s, code, reason);
+	}
+}
+
+void
+session_abort_all(void)
+{
+	struct session *s;
+
+	while ((s = TAILQ_FIRST(&sessions.list)) != NULL)
+		session_abort(s, "the node ends");
+}
+
+void
+session_free_all(void)
+{
+	session_abort_all();
+	event_free(sessions.sweep);
+}

@@ -1,0 +1,160 @@
+/* The event loop and what runs at the end of each of its turns. */
+#include "config.h"
+#include "core/loop.h"
+#include "core/log.h"
+#include "core/mem.h"
+
+#include <assert.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <time.h>
+
+struct loop_garbage {
+	struct loop_garbage *next;
+	void (*release)(void *ptr);
+	void *ptr;
+};
+
+static struct event_base *loop_event_base;
+static struct loop_task *loop_tasks, **loop_tasks_tail = &loop_tasks;
+static struct loop_garbage *loop_garbage_list;
+static int64_t loop_turn_ms;
+static bool loop_stopping;
+
+void
+loop_init(void)
+{
+	assert(loop_event_base == NULL);
+	loop_event_base = event_base_new();
+	if (loop_event_base == NULL)
+		log_fatal("could not create the event loop");
+	loop_stopping = false;
+	loop_turn_ms = loop_now_us() / 1000;
+}
+
+struct event_base *
+loop_base(void)
+{
+	return loop_event_base;
+}
+
+void
+loop_task_init(struct loop_task *task, void (*run)(void *arg), void *arg)
+{
+	*task = (struct loop_task){.run = run, .arg = arg};
+}
+
+void
+loop_task_queue(struct loop_task *task)
+{
+	if (task->prev != NULL)
+		return;
+	task->next = NULL;
+	task->prev = loop_tasks_tail;
+	*loop_tasks_tail = task;
+	loop_tasks_tail = &task->next;
+}
+
+void
+loop_task_cancel(struct loop_task *task)
+{
+	if (task->prev == NULL)
+		return;
+	*task->prev = task->next;
+	if (task->next != NULL)
+		task->next->prev = task->prev;
+	else
+		loop_tasks_tail = task->prev;
+	task->prev = NULL;
+}
+
+void
+loop_release(void (*release)(void *ptr), void *ptr)
+{
+	struct loop_garbage *g = mem_alloc(sizeof(*g));
+
+	*g = (struct loop_garbage){loop_garbage_list, release, ptr};
+	loop_garbage_list = g;
+}
+
+/* Tasks queued from here on are the next turn's: the sentinel ends this turn's list. */
+static void
+loop_run_tasks(void)
+{
+	static struct loop_task end;
+
+	loop_task_queue(&end);
+	while (loop_tasks != &end) {
+		struct loop_task *task = loop_tasks;
+
+		loop_task_cancel(task);
+		task->run(task->arg);
+	}
+	loop_task_cancel(&end);
+}
+
+static void
+loop_run_garbage(void)
+{
+	while (loop_garbage_list != NULL) {
+		struct loop_garbage *g = loop_garbage_list;
+
+		loop_garbage_list = g->next;
+		g->release(g->ptr);
+		free(g);
+	}
+}
+
+void
+loop_run(void)
+{
+	while (!loop_stopping) {
+		int flags = EVLOOP_ONCE | (loop_tasks != NULL ? EVLOOP_NONBLOCK : 0);
+		int rc = event_base_loop(loop_event_base, flags);
+
+		if (rc < 0)
+			log_fatal("the event loop failed");
+		if (rc > 0 && loop_tasks == NULL)
+			break; /* nothing is left that could ever happen */
+		loop_turn_ms = loop_now_us() / 1000;
+		loop_settle();
+	}
+}
+
+void
+loop_stop(void)
+{
+	loop_stopping = true;
+	if (loop_event_base != NULL)
+		event_base_loopbreak(loop_event_base);
+}
+
+void
+loop_settle(void)
+{
+	loop_run_tasks();
+	loop_run_garbage();
+}
+
+void
+loop_free(void)
+{
+	loop_settle();
+	event_base_free(loop_event_base);
+	loop_event_base = NULL;
+}
+
+int64_t
+loop_now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+int64_t
+loop_now_ms(void)
+{
+	return loop_turn_ms;
+}

@@ -1,0 +1,80 @@
+/* What the node counts about itself. */
+#include "config.h"
+#include "core/metrics.h"
+#include "core/log.h"
+
+#include <stdio.h>
+
+double metrics[METRIC_COUNT];
+
+struct metrics_row {
+	const char *name, *type, *text;
+};
+
+static const struct metrics_row metrics_rows[METRIC_COUNT] = {
+    [METRIC_LISTEN_UP] = {"pgrelay_listen_up", "gauge",
+	"1 while the LISTEN session is proven by its own heartbeat"},
+    [METRIC_QUERY_UP] = {"pgrelay_query_up", "gauge", "1 while the query session is connected"},
+    [METRIC_SESSIONS] = {"pgrelay_sessions", "gauge", "WebSocket sessions now"},
+    [METRIC_PATTERNS] = {"pgrelay_patterns", "gauge", "different patterns subscribed to now"},
+    [METRIC_SUBSCRIPTIONS] = {"pgrelay_subscriptions", "gauge",
+	"subscriptions now, each of one session to one pattern"},
+    [METRIC_QUEUED_BYTES] = {"pgrelay_queued_bytes", "gauge", "octets waiting in the sessions' send queues"},
+    [METRIC_TICKETS_PENDING] = {"pgrelay_tickets_pending", "gauge", "tickets whose payload is being read"},
+    [METRIC_PROBE_SECONDS] = {"pgrelay_probe_seconds", "gauge",
+	"time the last heartbeat took from its query to the LISTEN session"},
+    [METRIC_SESSIONS_TOTAL] = {"pgrelay_sessions_total", "counter", "sessions opened"},
+    [METRIC_SESSIONS_REFUSED_TOTAL] = {"pgrelay_sessions_refused_total", "counter", "handshakes refused"},
+    [METRIC_SESSIONS_CLOSED_SLOW_TOTAL] = {"pgrelay_sessions_closed_slow_total", "counter",
+	"sessions closed because more than queue_limit waited for them"},
+    [METRIC_SESSIONS_CLOSED_TIMEOUT_TOTAL] = {"pgrelay_sessions_closed_timeout_total", "counter",
+	"sessions closed by ping_timeout or write_timeout"},
+    [METRIC_SESSIONS_CLOSED_PROTOCOL_TOTAL] = {"pgrelay_sessions_closed_protocol_total", "counter",
+	"sessions closed because the client broke the protocol"},
+    [METRIC_MESSAGES_RECEIVED_TOTAL] = {"pgrelay_messages_received_total", "counter",
+	"messages from clients"},
+    [METRIC_MESSAGES_INVALID_TOTAL] = {"pgrelay_messages_invalid_total", "counter",
+	"messages from clients answered with an error"},
+    [METRIC_NOTIFICATIONS_TOTAL] = {"pgrelay_notifications_total", "counter", "NOTIFY payloads received"},
+    [METRIC_EVENTS_TOTAL] = {"pgrelay_events_total", "counter", "events received, tickets included"},
+    [METRIC_EVENTS_UNWANTED_TOTAL] = {"pgrelay_events_unwanted_total", "counter",
+	"events that no session here wanted"},
+    [METRIC_RECORDS_MALFORMED_TOTAL] = {"pgrelay_records_malformed_total", "counter",
+	"malformed records skipped"},
+    [METRIC_TICKETS_TOTAL] = {"pgrelay_tickets_total", "counter", "events that came as tickets"},
+    [METRIC_TICKETS_READ_TOTAL] = {"pgrelay_tickets_read_total", "counter", "payloads read from the log"},
+    [METRIC_TICKETS_FAILED_TOTAL] = {"pgrelay_tickets_failed_total", "counter",
+	"payloads that could not be had: gone from the log, or not what the ticket's digest says"},
+    [METRIC_DELIVERIES_TOTAL] = {"pgrelay_deliveries_total", "counter", "events queued for sessions"},
+    [METRIC_SENT_BYTES_TOTAL] = {"pgrelay_sent_bytes_total", "counter", "octets written to clients"},
+    [METRIC_LISTEN_LOST_TOTAL] = {"pgrelay_listen_lost_total", "counter",
+	"times the LISTEN session was lost"},
+    [METRIC_LISTEN_DEAF_TOTAL] = {"pgrelay_listen_deaf_total", "counter",
+	"times the LISTEN session was made anew because it heard no heartbeat"},
+    [METRIC_QUERIES_FAILED_TOTAL] = {"pgrelay_queries_failed_total", "counter",
+	"queries that failed or got no answer in time"},
+    [METRIC_ACCEPT_PAUSES_TOTAL] = {"pgrelay_accept_pauses_total", "counter",
+	"times accepting paused for want of descriptors"},
+};
+
+char *
+metrics_format(size_t *len)
+{
+	char *page = NULL;
+	FILE *out = open_memstream(&page, len);
+
+	if (out == NULL)
+		log_fatal("out of memory");
+	fprintf(out,
+	    "# HELP pgrelay_info the program's version\n# TYPE pgrelay_info gauge\n"
+	    "pgrelay_info{version=\"%s\"} 1\n",
+	    PACKAGE_VERSION);
+	for (int i = 0; i < METRIC_COUNT; i++) {
+		const struct metrics_row *r = &metrics_rows[i];
+
+		fprintf(out, "# HELP %s %s\n# TYPE %s %s\n%s %.17g\n", r->name, r->text, r->name, r->type,
+		    r->name, metrics[i]);
+	}
+	fclose(out);
+	return page;
+}

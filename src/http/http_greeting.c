@@ -1,0 +1,102 @@
+/*
+ * Deadlines of connections before their first request. All have the same span, so the list is in the order of
+ * the deadlines. A bufferevent is held by a reference: when evhttp has freed it meanwhile its callbacks are
+ * gone, which is how that is seen.
+ */
+#include "config.h"
+#include "http/http_greeting.h"
+#include "core/conf.h"
+#include "core/log.h"
+#include "core/loop.h"
+#include "core/mem.h"
+
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <sys/queue.h>
+#include <uthash.h>
+
+#define GREETING_SWEEP_MS 250
+
+struct http_greeting {
+	struct bufferevent *bev;
+	int64_t deadline_ms;
+	TAILQ_ENTRY(http_greeting) entry;
+	UT_hash_handle hh;
+};
+
+static TAILQ_HEAD(, http_greeting) http_greetings = TAILQ_HEAD_INITIALIZER(http_greetings);
+static struct http_greeting *http_greetings_by_bev;
+static struct event *http_greeting_sweep;
+
+static void
+http_greeting_forget(struct http_greeting *g)
+{
+	TAILQ_REMOVE(&http_greetings, g, entry);
+	HASH_DEL(http_greetings_by_bev, g);
+	bufferevent_decref(g->bev);
+	free(g);
+}
+
+static void
+http_greeting_on_sweep(evutil_socket_t fd, short what, void *arg)
+{
+	struct http_greeting *g;
+
+	while ((g = TAILQ_FIRST(&http_greetings)) != NULL && g->deadline_ms <= loop_now_ms()) {
+		bufferevent_event_cb on_event = NULL;
+
+		bufferevent_getcb(g->bev, NULL, NULL, &on_event, NULL);
+		if (on_event != NULL) {
+			log_info("http", "hung up on a client that sent no request within handshake_timeout");
+			bufferevent_trigger_event(g->bev, BEV_EVENT_TIMEOUT | BEV_EVENT_READING, 0);
+		}
+		http_greeting_forget(g);
+	}
+}
+
+void
+http_greeting_init(void)
+{
+	struct timeval tv = {0, GREETING_SWEEP_MS * 1000};
+
+	http_greeting_sweep = event_new(loop_base(), -1, EV_PERSIST, http_greeting_on_sweep, NULL);
+	if (http_greeting_sweep == NULL)
+		log_fatal("could not create a timer");
+	event_add(http_greeting_sweep, &tv);
+}
+
+struct bufferevent *
+http_greeting_new(struct event_base *base, void *arg)
+{
+	struct http_greeting *g = mem_zalloc(sizeof(*g));
+
+	g->bev = bufferevent_socket_new(base, -1, 0);
+	if (g->bev == NULL)
+		log_fatal("out of memory");
+	bufferevent_incref(g->bev);
+	g->deadline_ms = loop_now_ms() + conf.handshake_timeout_ms;
+	TAILQ_INSERT_TAIL(&http_greetings, g, entry);
+	HASH_ADD_PTR(http_greetings_by_bev, bev, g);
+	return g->bev;
+}
+
+void
+http_greeting_done(struct bufferevent *bev)
+{
+	struct http_greeting *g;
+
+	HASH_FIND_PTR(http_greetings_by_bev, &bev, g);
+	if (g != NULL)
+		http_greeting_forget(g);
+}
+
+void
+http_greeting_free_all(void)
+{
+	struct http_greeting *g;
+
+	while ((g = TAILQ_FIRST(&http_greetings)) != NULL)
+		http_greeting_forget(g);
+	event_free(http_greeting_sweep);
+}

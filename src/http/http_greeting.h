@@ -1,0 +1,21 @@
+/*
+ * Connections that have not sent their first request yet. evhttp's time-out starts anew with each octet, so a
+ * client that drips its request could stay for ever; here each connection has one deadline, handshake_timeout
+ * after it was accepted.
+ */
+#ifndef PGRELAY_HTTP_HTTP_GREETING_H
+#define PGRELAY_HTTP_HTTP_GREETING_H
+
+#include <stddef.h>
+
+struct bufferevent;
+struct event_base;
+
+void http_greeting_init(void);
+/* For evhttp_set_bevcb(): the bufferevent of a new connection, watched from now on. */
+struct bufferevent *http_greeting_new(struct event_base *base, void *arg);
+/* Its first request has come. */
+void http_greeting_done(struct bufferevent *bev);
+void http_greeting_free_all(void);
+
+#endif

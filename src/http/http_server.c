@@ -1,0 +1,303 @@
+/* The HTTP front: listening sockets and the table of paths. */
+#include "config.h"
+#include "http/http_server.h"
+#include "client/dialect_awx.h"
+#include "core/conf.h"
+#include "core/log.h"
+#include "core/loop.h"
+#include "core/mem.h"
+#include "core/metrics.h"
+#include "http/http_greeting.h"
+#include "http/http_upgrade.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <event2/listener.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define HTTP_MAX_HEADERS    16384
+#define HTTP_MAX_BODY       (1024 * 1024)
+#define HTTP_MAX_LISTENERS  16
+#define HTTP_BACKLOG        1024
+#define HTTP_ACCEPT_PAUSE_S 1
+
+static struct {
+	struct evhttp *evhttp;
+	struct evconnlistener *listeners[HTTP_MAX_LISTENERS];
+	int listener_count;
+	struct event *resume;
+	char *address;
+	bool stopping;
+	const struct http_server_ops *ops;
+} http_server;
+
+/* ---- paths ---- */
+
+static void
+http_server_health(struct evhttp_request *req)
+{
+	http_reply_text(req, HTTP_OK, "OK", "ok");
+}
+
+static void
+http_server_ready(struct evhttp_request *req)
+{
+	char *reasons = http_server.ops->readiness();
+
+	if (*reasons == '\0')
+		http_reply_text(req, HTTP_OK, "OK", "ready");
+	else
+		http_reply_text(req, HTTP_SERVUNAVAIL, "Service Unavailable", reasons);
+	free(reasons);
+}
+
+static void
+http_server_metrics(struct evhttp_request *req)
+{
+	size_t len;
+	char *page = metrics_format(&len);
+	struct evbuffer *body = evbuffer_new();
+
+	if (body == NULL)
+		log_fatal("out of memory");
+	evbuffer_add(body, page, len);
+	evhttp_add_header(
+	    evhttp_request_get_output_headers(req), "Content-Type", "text/plain; version=0.0.4");
+	evhttp_send_reply(req, HTTP_OK, "OK", body);
+	evbuffer_free(body);
+	free(page);
+}
+
+static void
+http_server_awx(struct evhttp_request *req)
+{
+	http_upgrade(req, &dialect_awx);
+}
+
+struct http_route {
+	const char *path;
+	void (*handle)(struct evhttp_request *req);
+};
+
+static const struct http_route http_routes[] = {
+    {"/websocket", http_server_awx},
+    {"/websocket/", http_server_awx},
+    {"/api/websocket", http_server_awx},
+    {"/api/websocket/", http_server_awx},
+    {"/healthz", http_server_health},
+    {"/readyz", http_server_ready},
+    {"/metrics", http_server_metrics},
+};
+
+static void
+http_server_on_request(struct evhttp_request *req, void *arg)
+{
+	const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(req));
+	enum evhttp_cmd_type method = evhttp_request_get_command(req);
+
+	http_greeting_done(evhttp_connection_get_bufferevent(evhttp_request_get_connection(req)));
+	if (http_server.stopping) {
+		evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
+		http_reply_text(req, HTTP_SERVUNAVAIL, "Service Unavailable", "the node is shutting down");
+		return;
+	}
+	for (size_t i = 0; i < ARRAY_LENGTH(http_routes); i++) {
+		if (path == NULL || strcmp(path, http_routes[i].path) != 0)
+			continue;
+		if (method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD) {
+			http_routes[i].handle(req);
+		} else {
+			evhttp_add_header(evhttp_request_get_output_headers(req), "Allow", "GET, HEAD");
+			http_reply_text(
+			    req, HTTP_BADMETHOD, "Method Not Allowed", "only GET is understood here");
+		}
+		return;
+	}
+	http_reply_text(req, HTTP_NOTFOUND, "Not Found",
+	    "nothing is here; WebSockets are at /websocket/, the node's state at /readyz and /metrics");
+}
+
+/* ---- listening ---- */
+
+static void
+http_server_on_resume(evutil_socket_t fd, short what, void *arg)
+{
+	for (int i = 0; i < http_server.listener_count; i++)
+		evconnlistener_enable(http_server.listeners[i]);
+}
+
+/* Out of descriptors or memory: trying at once again would only burn the processor. */
+static void
+http_server_on_accept_error(struct evconnlistener *listener, void *arg)
+{
+	struct timeval tv = {HTTP_ACCEPT_PAUSE_S, 0};
+
+	metrics[METRIC_ACCEPT_PAUSES_TOTAL]++;
+	log_warning("http", "could not accept a connection: %s; pausing for %d s", strerror(errno),
+	    HTTP_ACCEPT_PAUSE_S);
+	for (int i = 0; i < http_server.listener_count; i++)
+		evconnlistener_disable(http_server.listeners[i]);
+	event_add(http_server.resume, &tv);
+}
+
+static char *
+http_server_name_socket(evutil_socket_t fd)
+{
+	struct sockaddr_storage address;
+	socklen_t len = sizeof(address);
+	char host[NI_MAXHOST] = "?", port[NI_MAXSERV] = "?";
+
+	if (getsockname(fd, (struct sockaddr *)&address, &len) == 0)
+		getnameinfo((struct sockaddr *)&address, len, host, sizeof(host), port, sizeof(port),
+		    NI_NUMERICHOST | NI_NUMERICSERV);
+	return mem_printf(strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+/* Two sockets on one port, for IPv4 and IPv6, need the latter to leave the former alone. */
+static struct evconnlistener *
+http_server_listen(const struct addrinfo *ai)
+{
+	unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE |
+			 LEV_OPT_DISABLED | (ai->ai_family == AF_INET6 ? LEV_OPT_BIND_IPV6ONLY : 0) |
+			 (conf.reuse_port ? LEV_OPT_REUSEABLE_PORT : 0);
+
+	return evconnlistener_new_bind(
+	    loop_base(), NULL, NULL, flags, HTTP_BACKLOG, ai->ai_addr, (int)ai->ai_addrlen);
+}
+
+static bool
+http_server_bind(const struct addrinfo *ai, const char *text, char **error)
+{
+	struct evconnlistener *listener;
+	char *name;
+
+	if (http_server.listener_count == HTTP_MAX_LISTENERS) {
+		*error = mem_printf("listen names more than %d addresses", HTTP_MAX_LISTENERS);
+		return false;
+	}
+	listener = http_server_listen(ai);
+	if (listener == NULL) {
+		*error = mem_printf("could not listen on \"%s\": %s%s", text, strerror(errno),
+		    errno == EADDRINUSE
+			? "; is another node running, or should the setting listen name another port?"
+			: "");
+		return false;
+	}
+	evconnlistener_set_error_cb(listener, http_server_on_accept_error);
+	if (evhttp_bind_listener(http_server.evhttp, listener) == NULL)
+		log_fatal("out of memory");
+	http_server.listeners[http_server.listener_count++] = listener;
+	name = http_server_name_socket(evconnlistener_get_fd(listener));
+	log_info("http", "listening on %s", name);
+	if (http_server.address == NULL)
+		http_server.address = name;
+	else
+		free(name);
+	return true;
+}
+
+/* HOST:PORT, [V6]:PORT or *:PORT */
+static bool
+http_server_listen_on(char *text, char **error)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *list, *ai;
+	char *spec = mem_strdup(text), *colon = strrchr(spec, ':'), *host = spec;
+	bool ok = true;
+	int rc;
+
+	if (colon == NULL || colon[1] == '\0') {
+		*error = mem_printf("\"%s\" is no address to listen on: HOST:PORT is wanted", text);
+		free(spec);
+		return false;
+	}
+	*colon = '\0';
+	if (host[0] == '[' && colon[-1] == ']') {
+		host++;
+		colon[-1] = '\0';
+	}
+	rc = getaddrinfo(*host == '\0' || strcmp(host, "*") == 0 ? NULL : host, colon + 1, &hints, &list);
+	free(spec);
+	if (rc != 0) {
+		*error = mem_printf("could not resolve \"%s\": %s", text, gai_strerror(rc));
+		return false;
+	}
+	for (ai = list; ok && ai != NULL; ai = ai->ai_next)
+		ok = http_server_bind(ai, text, error);
+	freeaddrinfo(list);
+	return ok;
+}
+
+static bool
+http_server_listen_all(char **error)
+{
+	char *list = mem_strdup(conf.listen), *save = NULL;
+	bool ok = true;
+
+	for (char *text = strtok_r(list, ", ", &save); ok && text != NULL; text = strtok_r(NULL, ", ", &save))
+		ok = http_server_listen_on(text, error);
+	if (ok && http_server.listener_count == 0) {
+		*error = mem_strdup("listen names no address");
+		ok = false;
+	}
+	free(list);
+	return ok;
+}
+
+bool
+http_server_start(const struct http_server_ops *ops, char **error)
+{
+	struct timeval timeout = {
+	    conf.handshake_timeout_ms / 1000, (conf.handshake_timeout_ms % 1000) * 1000};
+
+	http_server.ops = ops;
+	http_greeting_init();
+	http_server.evhttp = evhttp_new(loop_base());
+	http_server.resume = evtimer_new(loop_base(), http_server_on_resume, NULL);
+	if (http_server.evhttp == NULL || http_server.resume == NULL)
+		log_fatal("out of memory");
+	evhttp_set_gencb(http_server.evhttp, http_server_on_request, NULL);
+	evhttp_set_bevcb(http_server.evhttp, http_greeting_new, NULL);
+	evhttp_set_timeout_tv(http_server.evhttp, &timeout);
+	evhttp_set_max_headers_size(http_server.evhttp, HTTP_MAX_HEADERS);
+	evhttp_set_max_body_size(http_server.evhttp, HTTP_MAX_BODY);
+	evhttp_set_allowed_methods(http_server.evhttp, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST |
+							   EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
+							   EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH);
+	if (!http_server_listen_all(error))
+		return false;
+	http_server_on_resume(-1, 0, NULL);
+	return true;
+}
+
+const char *
+http_server_address(void)
+{
+	return http_server.address;
+}
+
+void
+http_server_stop(void)
+{
+	http_server.stopping = true;
+	http_upgrade_refuse_all();
+	event_del(http_server.resume);
+	for (int i = 0; i < http_server.listener_count; i++)
+		evconnlistener_disable(http_server.listeners[i]);
+}
+
+void
+http_server_free(void)
+{
+	http_greeting_free_all();
+	evhttp_free(http_server.evhttp);
+	event_free(http_server.resume);
+	free(http_server.address);
+	memset(&http_server, 0, sizeof(http_server));
+}

@@ -1,0 +1,51 @@
+/*
+ * The client's end of one WebSocket connection: address, handshake with a token, messages, keep-alive by
+ * ping, the end and its reason. It does not reconnect: its owner makes another. The token travels in a
+ * header, never in the URL.
+ */
+#ifndef PGRELAY_HTTP_WS_CLIENT_H
+#define PGRELAY_HTTP_WS_CLIENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct ws_client;
+struct ws_client_url;
+
+/* ws://HOST[:PORT][/PATH][?QUERY]; the path of a node where there is none. NULL: *error holds the reason, to
+ * be released with free(). */
+struct ws_client_url *ws_client_url_parse(const char *text, char **error);
+void ws_client_url_free(struct ws_client_url *url);
+/* For messages: without the query, which may hold a token. */
+const char *ws_client_url_text(const struct ws_client_url *url);
+
+struct ws_client_end {
+	int http_status; /* the server's answer to the handshake was this one, not 101; 0: it did not come to
+			    that */
+	int retry_after_s;   /* what it said with a 503; 0 for nothing */
+	uint16_t close_code; /* of an open connection, as RFC 6455 has them; 0: it was never open */
+	const char *reason;  /* one line */
+};
+
+struct ws_client_ops {
+	/* The handshake is done. */
+	void (*on_open)(void *arg);
+	/* A text message; valid during the call. */
+	void (*on_message)(void *arg, const char *text, size_t len);
+	/* The last call; not made when the client is freed first. */
+	void (*on_end)(void *arg, const struct ws_client_end *end);
+};
+
+/* Begins to connect; nothing is called from inside. token may be NULL. The caller releases it with
+ * ws_client_free(). */
+struct ws_client *
+ws_client_new(const struct ws_client_url *url, const char *token, const struct ws_client_ops *ops, void *arg);
+/* In any state, and from inside any callback. */
+void ws_client_free(struct ws_client *client);
+
+/* While open; else it is dropped. */
+void ws_client_send(struct ws_client *client, const char *text, size_t len);
+/* Closes normally; on_end comes when the server has closed too, or soon without it. */
+void ws_client_close(struct ws_client *client);
+
+#endif

@@ -1,0 +1,68 @@
+# The daemon is a library plus a thin main.c, so that unit tests link it.
+noinst_LIBRARIES += libpgrelay.a
+libpgrelay_a_SOURCES = \
+	%D%/core/mem.c %D%/core/mem.h \
+	%D%/core/log.c %D%/core/log.h \
+	%D%/core/conf.c %D%/core/conf.h \
+	%D%/core/loop.c %D%/core/loop.h \
+	%D%/core/metrics.c %D%/core/metrics.h \
+	%D%/pg/pg_session.c %D%/pg/pg_session.h \
+	%D%/pg/pg_query.c %D%/pg/pg_query.h \
+	%D%/pg/pg_listen.c %D%/pg/pg_listen.h \
+	%D%/pg/pg_sync.c %D%/pg/pg_sync.h \
+	%D%/relay/event.c %D%/relay/event.h \
+	%D%/relay/hub.c %D%/relay/hub.h \
+	%D%/relay/dispatch.c %D%/relay/dispatch.h \
+	%D%/relay/rotation.c %D%/relay/rotation.h \
+	%D%/relay/relay.c %D%/relay/relay.h \
+	%D%/relay/msg.c %D%/relay/msg.h \
+	%D%/relay/sendq.c %D%/relay/sendq.h \
+	%D%/relay/ticket.c %D%/relay/ticket.h \
+	%D%/http/ws.c %D%/http/ws.h \
+	%D%/http/ws_client.c %D%/http/ws_client.h \
+	%D%/http/http_server.c %D%/http/http_server.h \
+	%D%/http/http_upgrade.c %D%/http/http_upgrade.h \
+	%D%/http/http_greeting.c %D%/http/http_greeting.h \
+	%D%/client/session.c %D%/client/session.h \
+	%D%/client/auth.c %D%/client/auth.h \
+	%D%/client/credential.c %D%/client/credential.h \
+	%D%/client/dialect_awx.c %D%/client/dialect_awx.h \
+	%D%/client/awx_group.c %D%/client/awx_group.h \
+	%D%/client/awx_request.c %D%/client/awx_request.h \
+	%D%/cluster/heartbeat.c %D%/cluster/heartbeat.h \
+	%D%/cli/run_lines.c %D%/cli/run_lines.h \
+	%D%/cli/watch_jobs.c %D%/cli/watch_jobs.h
+
+bin_PROGRAMS += pgrelay
+pgrelay_SOURCES = %D%/main.c \
+	%D%/cli/cli.c %D%/cli/cli.h \
+	%D%/cli/cli_args.c %D%/cli/cli_args.h \
+	%D%/cli/cli_db.c %D%/cli/cli_db.h \
+	%D%/cli/cli_serve.c \
+	%D%/cli/cli_schema.c \
+	%D%/cli/cli_check.c \
+	%D%/cli/cli_token.c \
+	%D%/cli/cli_grant.c \
+	%D%/cli/cli_emit.c \
+	%D%/cli/cli_run.c \
+	%D%/cli/run_child.c %D%/cli/run_child.h \
+	%D%/cli/run_job.c %D%/cli/run_job.h \
+	%D%/cli/run_signals.c %D%/cli/run_signals.h \
+	%D%/cli/cli_watch.c \
+	%D%/cli/watch_link.c %D%/cli/watch_link.h \
+	%D%/cli/watch_message.c %D%/cli/watch_message.h \
+	%D%/cli/watch_view.c %D%/cli/watch_view.h \
+	%D%/cli/cli_config.c
+nodist_pgrelay_SOURCES = %D%/cli/schema_sql.c
+EXTRA_pgrelay_SOURCES = %D%/cli/schema_sql.h
+PGRELAY_LIBS = libpgrelay.a $(LIBPQ_LIBS) $(LIBEVENT_LIBS) $(WSLAY_LIBS) $(JANSSON_LIBS) $(OPENSSL_LIBS)
+pgrelay_LDADD = $(PGRELAY_LIBS)
+
+# The schema goes into the program, so that the two are always of one version.
+BUILT_SOURCES += %D%/cli/schema_sql.c
+CLEANFILES += %D%/cli/schema_sql.c
+EXTRA_DIST += %D%/cli/embed_sql.awk
+%D%/cli/schema_sql.c: $(SQL_PARTS) %D%/cli/embed_sql.awk
+	$(AM_V_GEN)$(MKDIR_P) %D%/cli && \
+	for f in $(SQL_PARTS); do cat $(top_srcdir)/$$f; done | \
+	$(AWK) -f $(top_srcdir)/%D%/cli/embed_sql.awk > $@.tmp && mv $@.tmp $@

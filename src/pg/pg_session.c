@@ -1,0 +1,330 @@
+/*
+ * One asynchronous database session.
+ *
+ * States: IDLE (not started, or freed) -> CONNECTING -> UP -> WAITING (back-off) -> CONNECTING ...
+ * pg_session_enter() alone writes ->state. libpq may change its socket at each step of connecting, so the
+ * descriptor's event is made anew whenever it differs. Memory goes at the end of the loop turn: on_input may
+ * reset or free the session that called it.
+ */
+#include "config.h"
+#include "pg/pg_session.h"
+#include "core/conf.h"
+#include "core/log.h"
+#include "core/loop.h"
+#include "core/mem.h"
+
+#include <assert.h>
+#include <event2/event.h>
+#include <libpq-fe.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PG_SESSION_MAGIC      0x5e551017u
+#define PG_SESSION_BACKOFF_MS 100
+
+enum pg_session_state { SESSION_IDLE, SESSION_WAITING, SESSION_CONNECTING, SESSION_UP };
+
+struct pg_session {
+	unsigned magic;
+	enum pg_session_state state;
+	char *subject;
+	char *conninfo;
+	const struct pg_session_ops *ops;
+	void *arg;
+	PGconn *conn;
+	struct event *io; /* on PQsocket(), which may change while connecting */
+	int io_fd;
+	short io_what;
+	struct event *timer; /* back-off, or the time-out of an attempt */
+	int64_t backoff_ms;
+	bool quiet; /* a failed attempt has been logged; the next ones are debug */
+	char *error;
+};
+
+static void pg_session_enter(struct pg_session *s, enum pg_session_state state);
+
+static void
+pg_session_drop_io(struct pg_session *s)
+{
+	if (s->io != NULL)
+		event_free(s->io);
+	s->io = NULL;
+	s->io_fd = -1;
+}
+
+/* One line of libpq's message, which ends in a newline and may hold several. */
+static char *
+pg_session_one_line(const char *message)
+{
+	char *line = mem_strdup(message);
+
+	for (char *p = line; *p != '\0'; p++)
+		if (*p == '\n')
+			*p = p[1] == '\0' ? '\0' : ' ';
+	return line;
+}
+
+static void
+pg_session_fail(struct pg_session *s, const char *reason)
+{
+	bool was_up = s->state == SESSION_UP;
+	char *line = pg_session_one_line(reason);
+
+	free(s->error);
+	s->error = line;
+	if (was_up || !s->quiet)
+		log_warning(s->subject, "%s: %s; trying again by itself",
+		    was_up ? "lost the database session" : "could not connect to the database", line);
+	else
+		log_debug(s->subject, "could not connect to the database: %s", line);
+	s->quiet = true;
+	pg_session_enter(s, SESSION_WAITING);
+	s->ops->on_down(s->arg, s->error);
+}
+
+static void pg_session_on_io(evutil_socket_t fd, short what, void *arg);
+
+static void
+pg_session_want(struct pg_session *s, short what)
+{
+	int fd = PQsocket(s->conn);
+
+	if (s->io != NULL && s->io_fd == fd && s->io_what == what)
+		return;
+	pg_session_drop_io(s);
+	s->io_fd = fd;
+	s->io_what = what;
+	s->io = event_new(loop_base(), fd, (short)(what | EV_PERSIST), pg_session_on_io, s);
+	if (s->io == NULL || event_add(s->io, NULL) < 0)
+		pg_session_fail(s, "could not watch the connection's socket");
+}
+
+static void
+pg_session_poll_connect(struct pg_session *s)
+{
+	switch (PQconnectPoll(s->conn)) {
+	case PGRES_POLLING_READING:
+		pg_session_want(s, EV_READ);
+		break;
+	case PGRES_POLLING_WRITING:
+		pg_session_want(s, EV_WRITE);
+		break;
+	case PGRES_POLLING_OK:
+		pg_session_enter(s, SESSION_UP);
+		break;
+	default:
+		pg_session_fail(s, PQerrorMessage(s->conn));
+		break;
+	}
+}
+
+static void
+pg_session_read(struct pg_session *s)
+{
+	if (!PQconsumeInput(s->conn)) {
+		pg_session_fail(s, PQerrorMessage(s->conn));
+		return;
+	}
+	s->ops->on_input(s->arg, s->conn);
+	if (s->state == SESSION_UP && PQstatus(s->conn) != CONNECTION_OK)
+		pg_session_fail(s, PQerrorMessage(s->conn));
+}
+
+static void
+pg_session_on_io(evutil_socket_t fd, short what, void *arg)
+{
+	struct pg_session *s = arg;
+
+	assert(s->magic == PG_SESSION_MAGIC);
+	if (s->state == SESSION_CONNECTING) {
+		pg_session_poll_connect(s);
+		return;
+	}
+	if (s->state == SESSION_UP && (what & EV_READ))
+		pg_session_read(s);
+	if (s->state == SESSION_UP && (what & EV_WRITE))
+		pg_session_flush(s);
+}
+
+void
+pg_session_flush(struct pg_session *s)
+{
+	if (s->state != SESSION_UP)
+		return;
+	switch (PQflush(s->conn)) {
+	case 0:
+		pg_session_want(s, EV_READ);
+		break;
+	case 1:
+		pg_session_want(s, EV_READ | EV_WRITE);
+		break;
+	default:
+		pg_session_fail(s, PQerrorMessage(s->conn));
+		break;
+	}
+}
+
+static void
+pg_session_arm(struct pg_session *s, int64_t ms)
+{
+	struct timeval tv = {ms / 1000, (ms % 1000) * 1000};
+
+	event_add(s->timer, &tv);
+}
+
+/* Defaults stand before the connection string, which may override them; client_encoding after it, for records
+ * are UTF-8. */
+static void
+pg_session_connect(struct pg_session *s)
+{
+	char *name = mem_printf("pgrelay %s", s->subject);
+	const char *keys[] = {"fallback_application_name", "keepalives_idle", "keepalives_interval",
+	    "keepalives_count", "tcp_user_timeout", "target_session_attrs", "dbname", "client_encoding",
+	    NULL};
+	const char *values[] = {name, "5", "2", "3", "10000", "read-write", s->conninfo, "UTF8", NULL};
+
+	s->conn = PQconnectStartParams(keys, values, 1);
+	free(name);
+	if (s->conn == NULL)
+		pg_session_fail(s, "out of memory");
+	else if (PQstatus(s->conn) == CONNECTION_BAD)
+		pg_session_fail(s, PQerrorMessage(s->conn));
+	else
+		pg_session_want(s, EV_WRITE); /* as if PQconnectPoll had said so: libpq, section "Database
+						 Connection Control" */
+}
+
+static void
+pg_session_wait(struct pg_session *s)
+{
+	int64_t half = s->backoff_ms / 2;
+
+	pg_session_arm(s, half + (half > 0 ? random() % half : 0));
+	s->backoff_ms *= 2;
+	if (s->backoff_ms > conf.backoff_max_ms)
+		s->backoff_ms = conf.backoff_max_ms;
+}
+
+static void
+pg_session_up(struct pg_session *s)
+{
+	PQsetnonblocking(s->conn, 1);
+	s->backoff_ms = PG_SESSION_BACKOFF_MS;
+	s->quiet = false;
+	free(s->error);
+	s->error = mem_strdup("");
+	log_info(s->subject, "connected to database \"%s\" on %s port %s, backend %d", PQdb(s->conn),
+	    PQhost(s->conn), PQport(s->conn), PQbackendPID(s->conn));
+	pg_session_want(s, EV_READ);
+	s->ops->on_up(s->arg, s->conn);
+}
+
+/* The one place that changes the state; what holds in a state is made true here. */
+static void
+pg_session_enter(struct pg_session *s, enum pg_session_state state)
+{
+	s->state = state;
+	event_del(s->timer);
+	if (state == SESSION_WAITING || state == SESSION_IDLE) {
+		pg_session_drop_io(s);
+		PQfinish(s->conn);
+		s->conn = NULL;
+	}
+	switch (state) {
+	case SESSION_IDLE:
+		break;
+	case SESSION_WAITING:
+		pg_session_wait(s);
+		break;
+	case SESSION_CONNECTING:
+		pg_session_arm(s, conf.connect_timeout_ms);
+		pg_session_connect(s);
+		break;
+	case SESSION_UP:
+		pg_session_up(s);
+		break;
+	}
+}
+
+static void
+pg_session_on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct pg_session *s = arg;
+
+	assert(s->magic == PG_SESSION_MAGIC);
+	if (s->state == SESSION_WAITING)
+		pg_session_enter(s, SESSION_CONNECTING);
+	else if (s->state == SESSION_CONNECTING)
+		pg_session_fail(s, "connect_timeout passed");
+}
+
+struct pg_session *
+pg_session_new(const char *subject, const char *conninfo, const struct pg_session_ops *ops, void *arg)
+{
+	struct pg_session *s = mem_zalloc(sizeof(*s));
+
+	s->magic = PG_SESSION_MAGIC;
+	s->subject = mem_strdup(subject);
+	s->conninfo = mem_strdup(conninfo);
+	s->ops = ops;
+	s->arg = arg;
+	s->backoff_ms = PG_SESSION_BACKOFF_MS;
+	s->error = mem_strdup("not connected yet");
+	s->io_fd = -1;
+	s->timer = evtimer_new(loop_base(), pg_session_on_timer, s);
+	if (s->timer == NULL)
+		log_fatal("could not create a timer");
+	return s;
+}
+
+static void
+pg_session_release(void *arg)
+{
+	struct pg_session *s = arg;
+
+	PQfinish(s->conn);
+	event_free(s->timer);
+	s->magic = 0;
+	free(s->subject);
+	free(s->conninfo);
+	free(s->error);
+	free(s);
+}
+
+void
+pg_session_free(struct pg_session *s)
+{
+	if (s == NULL)
+		return;
+	assert(s->magic == PG_SESSION_MAGIC);
+	s->state = SESSION_IDLE; /* not by pg_session_enter(): libpq may be in use further up the stack */
+	event_del(s->timer);
+	pg_session_drop_io(s);
+	loop_release(pg_session_release, s);
+}
+
+void
+pg_session_start(struct pg_session *s)
+{
+	if (s->state == SESSION_IDLE)
+		pg_session_enter(s, SESSION_CONNECTING);
+}
+
+void
+pg_session_reset(struct pg_session *s, const char *reason)
+{
+	if (s->state == SESSION_UP || s->state == SESSION_CONNECTING)
+		pg_session_fail(s, reason);
+}
+
+PGconn *
+pg_session_conn(const struct pg_session *s)
+{
+	return s->state == SESSION_UP ? s->conn : NULL;
+}
+
+const char *
+pg_session_error(const struct pg_session *s)
+{
+	return s->error;
+}

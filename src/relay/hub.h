@@ -1,0 +1,37 @@
+/*
+ * The index from patterns to the members (sessions) that subscribed to them. Finding who gets an event costs
+ * at most eight hash look-ups, however many patterns there are. One hub a process.
+ */
+#ifndef PGRELAY_RELAY_HUB_H
+#define PGRELAY_RELAY_HUB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "relay/msg.h"
+
+struct hub_subscription;
+
+/* Embedded in whoever receives events. */
+struct hub_member {
+	struct hub_subscription *subscriptions;
+	size_t count;
+	uint64_t stamp; /* of the last event delivered: one event once */
+	/* Queues the event; must not change subscriptions nor free the member. */
+	void (*deliver)(struct hub_member *member, struct msg *msg);
+};
+
+void hub_init(void);
+void hub_free(void);
+
+/* member's subscriptions become these patterns (copied; repeated ones count once), in one step: no event
+ * falls between. */
+void hub_set_patterns(struct hub_member *member, const struct topic *patterns, size_t count);
+
+/* Does anybody want it? For tickets: what nobody waits for is not read. */
+bool hub_wants(const struct topic *topic);
+/* Delivers to each member that has a matching pattern, once; returns how many. */
+size_t hub_deliver(struct msg *msg);
+
+#endif

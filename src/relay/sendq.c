@@ -1,0 +1,262 @@
+/*
+ * The send queue. Invariant: `bytes` is the sum of the spans' lengths; each span in the queue holds one
+ * reference to its block, each ticket item one to its ticket; the queue waits for a ticket only while that is
+ * at its head.
+ */
+#include "config.h"
+#include "relay/sendq.h"
+#include "core/mem.h"
+#include "core/metrics.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#define SENDQ_IOV        64
+#define SENDQ_TURN_BYTES (512 * 1024) /* one client must not hold up the loop */
+
+static void sendq_on_ticket(struct ticket_waiter *waiter);
+
+void
+sendq_init(struct sendq *q, enum msg_form form, void (*wake)(struct sendq *q))
+{
+	*q = (struct sendq){.form = form, .wake = wake, .capacity = SENDQ_INLINE};
+	q->items = q->inline_items;
+	q->waiter.wake = sendq_on_ticket;
+}
+
+static struct sendq_item *
+sendq_at(struct sendq *q, uint32_t i)
+{
+	return &q->items[(q->head + i) & (q->capacity - 1)];
+}
+
+static void
+sendq_count_bytes(struct sendq *q, int64_t delta)
+{
+	q->bytes = (size_t)((int64_t)q->bytes + delta);
+	metrics[METRIC_QUEUED_BYTES] += (double)delta;
+}
+
+static void
+sendq_grow(struct sendq *q)
+{
+	struct sendq_item *items = mem_alloc(sizeof(*items) * q->capacity * 2);
+
+	for (uint32_t i = 0; i < q->count; i++)
+		items[i] = *sendq_at(q, i);
+	if (q->items != q->inline_items)
+		free(q->items);
+	q->items = items;
+	q->capacity *= 2;
+	q->head = 0;
+}
+
+/* An idle session holds no memory for its queue. */
+static void
+sendq_shrink(struct sendq *q)
+{
+	if (q->count > 0 || q->items == q->inline_items)
+		return;
+	free(q->items);
+	q->items = q->inline_items;
+	q->capacity = SENDQ_INLINE;
+	q->head = 0;
+}
+
+static struct sendq_item *
+sendq_append(struct sendq *q)
+{
+	if (q->count == q->capacity)
+		sendq_grow(q);
+	return sendq_at(q, q->count++);
+}
+
+static void
+sendq_drop_item(struct sendq *q, struct sendq_item *item)
+{
+	if (item->ticket != NULL) {
+		if (q->waiter.ticket == item->ticket)
+			ticket_unwait(&q->waiter);
+		ticket_unref(item->ticket);
+	} else {
+		sendq_count_bytes(q, -(int64_t)item->span.length);
+		block_unref(item->span.block);
+	}
+}
+
+static void
+sendq_drop_head(struct sendq *q)
+{
+	struct sendq_item item = *sendq_at(q, 0);
+
+	q->head = (q->head + 1) & (q->capacity - 1);
+	q->count--;
+	sendq_drop_item(q, &item);
+}
+
+void
+sendq_clear(struct sendq *q)
+{
+	ticket_unwait(&q->waiter);
+	while (q->count > 0)
+		sendq_drop_head(q);
+	sendq_shrink(q);
+}
+
+void
+sendq_truncate(struct sendq *q)
+{
+	uint32_t keep = q->count > 0 && sendq_at(q, 0)->ticket == NULL ? 1 : 0;
+
+	ticket_unwait(&q->waiter);
+	while (q->count > keep)
+		sendq_drop_item(q, sendq_at(q, --q->count));
+}
+
+/* Takes no reference when the run at the tail simply grows longer. */
+static void
+sendq_push_span(struct sendq *q, struct span span)
+{
+	struct sendq_item *tail = q->count > 0 ? sendq_at(q, q->count - 1) : NULL;
+
+	sendq_count_bytes(q, span.length);
+	if (tail != NULL && tail->ticket == NULL && tail->span.block == span.block &&
+	    tail->span.offset + tail->span.length == span.offset) {
+		tail->span.length += span.length;
+		return;
+	}
+	block_ref(span.block);
+	*sendq_append(q) = (struct sendq_item){NULL, span};
+}
+
+void
+sendq_push_msg(struct sendq *q, struct msg *msg)
+{
+	if (msg->ticket == NULL) {
+		sendq_push_span(q, msg_frame(msg, q->form));
+	} else {
+		ticket_ref(msg->ticket);
+		*sendq_append(q) = (struct sendq_item){msg->ticket, {0}};
+	}
+}
+
+void
+sendq_push_octets(struct sendq *q, const void *data, size_t len)
+{
+	struct span span = span_copy(data, len);
+
+	sendq_push_span(q, span);
+	block_unref(span.block);
+}
+
+size_t
+sendq_backlog(struct sendq *q)
+{
+	const struct sendq_item *head = q->count > 0 ? sendq_at(q, 0) : NULL;
+
+	return head != NULL && head->ticket == NULL ? q->bytes - head->span.length : q->bytes;
+}
+
+/* The head's ticket gives way to its frame, or to nothing when it failed. False: not resolved, the queue
+ * waits for it. */
+static bool
+sendq_resolve_head(struct sendq *q)
+{
+	struct sendq_item *head = sendq_at(q, 0);
+	struct ticket *ticket = head->ticket;
+
+	switch (ticket_state(ticket)) {
+	case TICKET_READY:
+		*head = (struct sendq_item){NULL, ticket_frame(ticket, q->form)};
+		sendq_count_bytes(q, head->span.length);
+		ticket_unref(ticket);
+		return true;
+	case TICKET_FAILED:
+		sendq_drop_head(q);
+		return true;
+	case TICKET_UNREAD:
+	case TICKET_READING:
+		if (q->waiter.ticket == NULL)
+			ticket_wait(ticket, &q->waiter);
+		return false;
+	}
+	abort();
+}
+
+/* The frame is taken at once, before the cache could let it go. */
+static void
+sendq_on_ticket(struct ticket_waiter *waiter)
+{
+	struct sendq *q = (struct sendq *)((char *)waiter - offsetof(struct sendq, waiter));
+
+	(void)sendq_resolve_head(q);
+	q->wake(q);
+}
+
+static int
+sendq_fill_iov(struct sendq *q, struct iovec *iov)
+{
+	int n = 0;
+
+	for (uint32_t i = 0; i < q->count && n < SENDQ_IOV; i++, n++) {
+		const struct sendq_item *item = sendq_at(q, i);
+
+		if (item->ticket != NULL)
+			break;
+		iov[n].iov_base = (void *)(uintptr_t)(block_data(item->span.block) + item->span.offset);
+		iov[n].iov_len = item->span.length;
+	}
+	return n;
+}
+
+static void
+sendq_consume(struct sendq *q, size_t len)
+{
+	while (len > 0) {
+		struct span *span = &sendq_at(q, 0)->span;
+
+		if (len < span->length) {
+			span->offset += (uint32_t)len;
+			span->length -= (uint32_t)len;
+			sendq_count_bytes(q, -(int64_t)len);
+			return;
+		}
+		len -= span->length;
+		sendq_drop_head(q);
+	}
+}
+
+enum sendq_result
+sendq_flush(struct sendq *q, int fd, size_t *sent)
+{
+	struct iovec iov[SENDQ_IOV];
+	size_t share = SENDQ_TURN_BYTES;
+
+	while (q->count > 0) {
+		struct msghdr mh = {.msg_iov = iov};
+		ssize_t n;
+
+		if (sendq_at(q, 0)->ticket != NULL) {
+			if (!sendq_resolve_head(q))
+				return SENDQ_WAITING;
+			continue;
+		}
+		mh.msg_iovlen = (size_t)sendq_fill_iov(q, iov);
+		n = sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN || errno == EWOULDBLOCK ? SENDQ_BLOCKED : SENDQ_ERROR;
+		sendq_consume(q, (size_t)n);
+		*sent += (size_t)n;
+		if ((size_t)n >= share && q->count > 0)
+			return SENDQ_MORE;
+		share -= (size_t)n < share ? (size_t)n : share;
+	}
+	sendq_shrink(q);
+	return SENDQ_EMPTY;
+}

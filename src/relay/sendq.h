@@ -1,0 +1,57 @@
+/*
+ * What waits for one client, in order: spans of shared blocks, and tickets that hold their place until their
+ * payload is there. Pushing costs no allocation and no copy while the queue is short, and none for a run of
+ * frames that lie in one block.
+ */
+#ifndef PGRELAY_RELAY_SENDQ_H
+#define PGRELAY_RELAY_SENDQ_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "relay/msg.h"
+#include "relay/ticket.h"
+
+struct sendq_item {
+	struct ticket *ticket; /* NULL: span */
+	struct span span;
+};
+
+#define SENDQ_INLINE 2
+
+struct sendq {
+	struct sendq_item *items; /* a ring: inline_items or on the heap */
+	uint32_t head, count, capacity;
+	enum msg_form form;
+	size_t bytes; /* of the spans; a ticket counts when its payload is there */
+	struct ticket_waiter waiter;
+	void (*wake)(struct sendq *q);
+	struct sendq_item inline_items[SENDQ_INLINE];
+};
+
+/* wake is called when a ticket at the head has been resolved and flushing makes sense again. */
+void sendq_init(struct sendq *q, enum msg_form form, void (*wake)(struct sendq *q));
+/* Drops everything. */
+void sendq_clear(struct sendq *q);
+/* Drops everything but the span at the head, of which a part may have gone out: what is pushed next starts at
+ * a frame's boundary. */
+void sendq_truncate(struct sendq *q);
+
+void sendq_push_msg(struct sendq *q, struct msg *msg);
+/* For this client alone; copied. */
+void sendq_push_octets(struct sendq *q, const void *data, size_t len);
+
+/* Octets behind the run that is being sent. */
+size_t sendq_backlog(struct sendq *q);
+
+enum sendq_result {
+	SENDQ_EMPTY,   /* all is sent */
+	SENDQ_BLOCKED, /* the socket is full: again when it is writable */
+	SENDQ_WAITING, /* for a ticket: wake will be called */
+	SENDQ_MORE,    /* this turn's share is sent: again in the next turn */
+	SENDQ_ERROR    /* errno tells */
+};
+/* Writes what it can. sent is increased by the octets written. */
+enum sendq_result sendq_flush(struct sendq *q, int fd, size_t *sent);
+
+#endif

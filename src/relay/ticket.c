@@ -1,0 +1,239 @@
+/*
+ * Tickets and the cache of their payloads.
+ *
+ * UNREAD -> READING -> READY -> UNREAD (let go by the cache) ...; READING -> FAILED when the log does not
+ * have the payload any more, or has another one. Losing the database session is no failure: the read is
+ * simply asked again. A payload is kept as its AWX frame, from which the others are made.
+ */
+#include "config.h"
+#include "relay/ticket.h"
+#include "core/log.h"
+#include "core/mem.h"
+#include "core/metrics.h"
+#include "pg/pg_query.h"
+
+#include <assert.h>
+#include <openssl/sha.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TICKET_MAGIC       0x71c4e701u
+#define TICKET_CACHE_BYTES (64u * 1024 * 1024)
+
+TAILQ_HEAD(ticket_waiters, ticket_waiter);
+
+struct ticket {
+	unsigned magic, refs;
+	int64_t id;
+	size_t octets;
+	char sha256[EVENT_SHA256_HEX];
+	enum ticket_state state;
+	struct span frame;      /* READY: the AWX frame */
+	struct pg_query *query; /* READING */
+	struct ticket_waiters waiters;
+	TAILQ_ENTRY(ticket) cached; /* READY */
+};
+
+static struct {
+	struct pg_query_pool *pool;
+	TAILQ_HEAD(, ticket) list; /* READY ones, the one longest there first */
+	size_t bytes;
+} ticket_cache;
+
+static void ticket_read(struct ticket *t);
+
+void
+ticket_init(struct pg_query_pool *pool)
+{
+	ticket_cache.pool = pool;
+	TAILQ_INIT(&ticket_cache.list);
+}
+
+struct ticket *
+ticket_new(int64_t id, size_t octets, const char *sha256)
+{
+	struct ticket *t = mem_zalloc(sizeof(*t));
+
+	t->magic = TICKET_MAGIC;
+	t->refs = 1;
+	t->id = id;
+	t->octets = octets;
+	memcpy(t->sha256, sha256, sizeof(t->sha256));
+	TAILQ_INIT(&t->waiters);
+	return t;
+}
+
+void
+ticket_ref(struct ticket *t)
+{
+	assert(t->magic == TICKET_MAGIC);
+	t->refs++;
+}
+
+/* The one place that changes the state. */
+static void
+ticket_enter(struct ticket *t, enum ticket_state state)
+{
+	if (t->state == TICKET_READY) {
+		TAILQ_REMOVE(&ticket_cache.list, t, cached);
+		ticket_cache.bytes -= t->frame.length;
+		block_unref(t->frame.block);
+	}
+	if (t->state == TICKET_READING)
+		metrics[METRIC_TICKETS_PENDING]--;
+	t->state = state;
+	switch (state) {
+	case TICKET_UNREAD:
+	case TICKET_FAILED:
+		break;
+	case TICKET_READING:
+		metrics[METRIC_TICKETS_PENDING]++;
+		ticket_read(t);
+		break;
+	case TICKET_READY:
+		TAILQ_INSERT_TAIL(&ticket_cache.list, t, cached);
+		ticket_cache.bytes += t->frame.length;
+		break;
+	}
+}
+
+void
+ticket_unref(struct ticket *t)
+{
+	assert(t->magic == TICKET_MAGIC && t->refs > 0);
+	if (--t->refs > 0)
+		return;
+	assert(TAILQ_EMPTY(&t->waiters));
+	if (t->query != NULL)
+		pg_query_cancel(t->query);
+	ticket_enter(t, TICKET_UNREAD);
+	t->magic = 0;
+	free(t);
+}
+
+enum ticket_state
+ticket_state(const struct ticket *t)
+{
+	assert(t->magic == TICKET_MAGIC);
+	return t->state;
+}
+
+/* The newest stays, whatever its size: its waiters are about to take it. */
+static void
+ticket_trim_cache(void)
+{
+	struct ticket *oldest;
+
+	while (ticket_cache.bytes > TICKET_CACHE_BYTES &&
+	       (oldest = TAILQ_FIRST(&ticket_cache.list)) != NULL && TAILQ_NEXT(oldest, cached) != NULL)
+		ticket_enter(oldest, TICKET_UNREAD);
+}
+
+static void
+ticket_wake_waiters(struct ticket *t)
+{
+	struct ticket_waiter *w;
+
+	ticket_ref(t); /* a waiter may drop the last reference */
+	while ((w = TAILQ_FIRST(&t->waiters)) != NULL) {
+		ticket_unwait(w);
+		w->wake(w);
+	}
+	ticket_unref(t);
+}
+
+static bool
+ticket_digest_is_right(const struct ticket *t, struct slice payload)
+{
+	unsigned char digest[SHA256_DIGEST_LENGTH];
+	char hex[EVENT_SHA256_HEX + 1];
+
+	SHA256((const unsigned char *)payload.ptr, payload.len, digest);
+	for (size_t i = 0; i < sizeof(digest); i++)
+		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	return payload.len == t->octets && memcmp(hex, t->sha256, sizeof(t->sha256)) == 0;
+}
+
+static void
+ticket_fail(struct ticket *t, const char *reason)
+{
+	log_warning(
+	    "query", "the payload of event %lld is lost to its subscribers: %s", (long long)t->id, reason);
+	metrics[METRIC_TICKETS_FAILED_TOTAL]++;
+	ticket_enter(t, TICKET_FAILED);
+	ticket_wake_waiters(t);
+}
+
+static void
+ticket_take(struct ticket *t, struct slice payload)
+{
+	if (!ticket_digest_is_right(t, payload)) {
+		ticket_fail(t, "what the log holds is not what its ticket announced");
+		return;
+	}
+	t->frame = msg_make_frame(MSG_FORM_AWX, payload);
+	ticket_enter(t, TICKET_READY);
+	ticket_trim_cache();
+	ticket_wake_waiters(t);
+}
+
+static void
+ticket_on_answer(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
+{
+	struct ticket *t = arg;
+
+	assert(t->magic == TICKET_MAGIC && t->state == TICKET_READING);
+	t->query = NULL;
+	if (status == PG_QUERY_LOST) {
+		ticket_read(t);
+		return;
+	}
+	metrics[METRIC_TICKETS_READ_TOTAL]++;
+	if (status == PG_QUERY_ERROR)
+		ticket_fail(t, error);
+	else if (pg_result_rows(result) == 0 || pg_result_text(result, 0, 0) == NULL)
+		ticket_fail(t, "the log does not hold it any more; raise the schema's setting \"retention\"");
+	else
+		ticket_take(t, (struct slice){pg_result_text(result, 0, 0), pg_result_length(result, 0, 0)});
+}
+
+/* Without a time-out: the subscribers wait for this payload, however long the database is away. */
+static void
+ticket_read(struct ticket *t)
+{
+	char id[24];
+	const char *params[] = {id};
+
+	snprintf(id, sizeof(id), "%lld", (long long)t->id);
+	t->query = pg_query_send(
+	    ticket_cache.pool, "SELECT pgrelay.event_payload($1::bigint)", 1, params, 0, ticket_on_answer, t);
+}
+
+struct span
+ticket_frame(struct ticket *t, enum msg_form form)
+{
+	assert(t->magic == TICKET_MAGIC && t->state == TICKET_READY && form == MSG_FORM_AWX);
+	block_ref(t->frame.block);
+	return t->frame;
+}
+
+void
+ticket_wait(struct ticket *t, struct ticket_waiter *w)
+{
+	assert(t->magic == TICKET_MAGIC && w->ticket == NULL);
+	assert(t->state == TICKET_UNREAD || t->state == TICKET_READING);
+	w->ticket = t;
+	TAILQ_INSERT_TAIL(&t->waiters, w, entry);
+	if (t->state == TICKET_UNREAD)
+		ticket_enter(t, TICKET_READING);
+}
+
+void
+ticket_unwait(struct ticket_waiter *w)
+{
+	if (w->ticket == NULL)
+		return;
+	TAILQ_REMOVE(&w->ticket->waiters, w, entry);
+	w->ticket = NULL;
+}

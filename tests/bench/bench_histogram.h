@@ -1,0 +1,22 @@
+/* A histogram of microseconds: exact up to 127, then within 1.6 %. */
+#ifndef BENCH_HISTOGRAM_H
+#define BENCH_HISTOGRAM_H
+
+#include <stdint.h>
+
+#define HISTOGRAM_SUB     64 /* buckets for each doubling */
+#define HISTOGRAM_BUCKETS (HISTOGRAM_SUB * 40)
+
+/* Starts as all zeros. */
+struct histogram {
+	int64_t count, max_us;
+	int64_t buckets[HISTOGRAM_BUCKETS];
+};
+
+/* A negative value (the clock was set) counts as 0. */
+void histogram_add(struct histogram *h, int64_t us);
+
+/* The least value that a share of all values (0 to 1) does not exceed; 0 when there are none. */
+int64_t histogram_quantile_us(const struct histogram *h, double share);
+
+#endif

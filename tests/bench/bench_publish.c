@@ -1,0 +1,256 @@
+/*
+ * The publisher: events with a time stamp, put in right before the statement that emits them.
+ *
+ *   without --raw   each event is a transaction of its own: BEGIN, SELECT pgrelay.emit(...), COMMIT, as an
+ * application does it; with --commits FILE the time of each COMMIT goes into that file
+ *   --raw           NOTIFYs with records that it packs itself, --batch events a transaction: all that costs a
+ * writer time apart from PostgreSQL's own NOTIFY is left out
+ *
+ * --rate transactions a second, by an absolute time table; 0: one after the other. Prints how long the
+ * statements took, and how long COMMIT until it was answered.
+ */
+#include "config.h"
+#include "bench_common.h"
+#include "bench_event.h"
+#include "bench_histogram.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <libpq-fe.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define PUBLISH_NOTIFY_MAX 7999
+#define PUBLISH_EVENT_MAX  7000
+#define PUBLISH_PIPELINE   64 /* statements sent before their results are read */
+
+static struct {
+	const char *database, *channel;
+	int64_t events, batch, rate;
+	size_t octets;
+	bool raw;
+	const char *commits;
+} publish = {.database = "", .channel = "pgrelay", .events = 1000, .batch = 1, .octets = 300};
+
+static PGconn *publish_conn;
+static struct histogram publish_statement_times, publish_commit_times;
+static int64_t *publish_commits; /* by sequence number; NULL: not wanted */
+static int64_t publish_seq;      /* of the latest event */
+
+static void
+publish_check(PGresult *result)
+{
+	ExecStatusType status = PQresultStatus(result);
+
+	if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK && status != PGRES_PIPELINE_SYNC)
+		bench_fatal("%s", PQerrorMessage(publish_conn));
+	PQclear(result);
+}
+
+static void
+publish_connect(void)
+{
+	publish_conn = PQconnectdb(publish.database);
+	if (PQstatus(publish_conn) != CONNECTION_OK)
+		bench_fatal("%s", PQerrorMessage(publish_conn));
+	publish_check(
+	    PQprepare(publish_conn, "emit", "SELECT pgrelay.emit('bench', 'tick', '1', $1)", 1, NULL));
+	publish_check(PQprepare(publish_conn, "notify", "SELECT pg_notify($1, $2)", 2, NULL));
+}
+
+/* ---- by pgrelay.emit ---- */
+
+static void
+publish_emit(void)
+{
+	char payload[PUBLISH_EVENT_MAX + 1];
+	const char *values[] = {payload};
+
+	bench_event_write(payload, publish.octets, bench_now_us(), ++publish_seq);
+	payload[publish.octets] = '\0';
+	publish_check(PQexec(publish_conn, "BEGIN"));
+	publish_check(PQexecPrepared(publish_conn, "emit", 1, values, NULL, NULL, 0));
+}
+
+/* ---- by NOTIFY ---- */
+
+/* As many records as fit, at most `left`; returns how many. */
+static int64_t
+publish_pack(char *packet, int64_t left)
+{
+	size_t len = 0;
+	int64_t n;
+
+	for (n = 0; n < left; n++) {
+		char head[128];
+		int64_t now = bench_now_us();
+		int head_len = snprintf(head, sizeof(head), "%se %" PRId64 " %" PRId64 " bench.tick.1 ",
+		    n > 0 ? "\n" : "", publish_seq + 1, now);
+
+		if (len + (size_t)head_len + publish.octets > PUBLISH_NOTIFY_MAX)
+			break;
+		memcpy(packet + len, head, (size_t)head_len);
+		len += (size_t)head_len;
+		bench_event_write(packet + len, publish.octets, now, ++publish_seq);
+		len += publish.octets;
+	}
+	packet[len] = '\0';
+	return n;
+}
+
+static void
+publish_end_pipeline(int statements)
+{
+	if (!PQpipelineSync(publish_conn))
+		bench_fatal("%s", PQerrorMessage(publish_conn));
+	for (int i = 0; i < statements; i++) {
+		publish_check(PQgetResult(publish_conn));
+		PQclear(PQgetResult(publish_conn)); /* the NULL between two statements */
+	}
+	publish_check(PQgetResult(publish_conn));
+}
+
+static void
+publish_notify(int64_t events)
+{
+	char packet[PUBLISH_NOTIFY_MAX + 1];
+	const char *values[] = {publish.channel, packet};
+	int statements = 0;
+
+	publish_check(PQexec(publish_conn, "BEGIN"));
+	if (!PQenterPipelineMode(publish_conn))
+		bench_fatal("%s", PQerrorMessage(publish_conn));
+	while (events > 0) {
+		events -= publish_pack(packet, events);
+		if (!PQsendQueryPrepared(publish_conn, "notify", 2, values, NULL, NULL, 0))
+			bench_fatal("%s", PQerrorMessage(publish_conn));
+		if (++statements == PUBLISH_PIPELINE) {
+			publish_end_pipeline(statements);
+			statements = 0;
+		}
+	}
+	publish_end_pipeline(statements);
+	PQexitPipelineMode(publish_conn);
+}
+
+/* ---- the time table ---- */
+
+static void
+publish_wait_until(struct timespec *at)
+{
+	at->tv_nsec += 1000000000 / publish.rate;
+	if (at->tv_nsec >= 1000000000) {
+		at->tv_sec++;
+		at->tv_nsec -= 1000000000;
+	}
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, at, NULL) == EINTR)
+		;
+}
+
+static void
+publish_transaction(int64_t events)
+{
+	int64_t start_us = bench_now_us(), commit_us;
+
+	if (publish.raw)
+		publish_notify(events);
+	else
+		publish_emit();
+	commit_us = bench_now_us();
+	if (publish_commits != NULL)
+		publish_commits[publish_seq] = commit_us;
+	publish_check(PQexec(publish_conn, "COMMIT"));
+	histogram_add(&publish_statement_times, commit_us - start_us);
+	histogram_add(&publish_commit_times, bench_now_us() - commit_us);
+}
+
+static void
+publish_all(void)
+{
+	struct timespec at;
+
+	clock_gettime(CLOCK_MONOTONIC, &at);
+	while (publish_seq < publish.events) {
+		int64_t left = publish.events - publish_seq;
+
+		if (publish.rate > 0)
+			publish_wait_until(&at);
+		publish_transaction(left < publish.batch ? left : publish.batch);
+	}
+}
+
+static void
+publish_print_times(const char *name, const struct histogram *h, const char *end)
+{
+	printf("\"%s\": {\"p50_us\": %" PRId64 ", \"p90_us\": %" PRId64 ", \"p99_us\": %" PRId64
+	       ", \"max_us\": %" PRId64 "}%s",
+	    name, histogram_quantile_us(h, 0.5), histogram_quantile_us(h, 0.9),
+	    histogram_quantile_us(h, 0.99), h->max_us, end);
+}
+
+static void
+publish_parse_options(int argc, char **argv)
+{
+	static const struct option options[] = {{"database", required_argument, NULL, 'd'},
+	    {"channel", required_argument, NULL, 'c'}, {"events", required_argument, NULL, 'n'},
+	    {"batch", required_argument, NULL, 'b'}, {"rate", required_argument, NULL, 'r'},
+	    {"octets", required_argument, NULL, 'o'}, {"commits", required_argument, NULL, 'C'},
+	    {"raw", no_argument, NULL, 'R'}, {NULL, 0, NULL, 0}};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (c) {
+		case 'd':
+			publish.database = optarg;
+			break;
+		case 'c':
+			publish.channel = optarg;
+			break;
+		case 'n':
+			publish.events = bench_parse_number("events", optarg, 1, INT32_MAX);
+			break;
+		case 'b':
+			publish.batch = bench_parse_number("batch", optarg, 1, INT32_MAX);
+			break;
+		case 'r':
+			publish.rate = bench_parse_number("rate", optarg, 0, 1000000);
+			break;
+		case 'o':
+			publish.octets =
+			    (size_t)bench_parse_number("octets", optarg, BENCH_EVENT_MIN, PUBLISH_EVENT_MAX);
+			break;
+		case 'C':
+			publish.commits = optarg;
+			break;
+		case 'R':
+			publish.raw = true;
+			break;
+		default:
+			exit(2);
+		}
+	}
+	if (publish.batch > 1 && (!publish.raw || publish.commits != NULL))
+		bench_fatal("--batch goes with --raw, and without --commits");
+}
+
+int
+main(int argc, char **argv)
+{
+	int64_t start_us;
+
+	publish_parse_options(argc, argv);
+	publish_connect();
+	if (publish.commits != NULL)
+		publish_commits = bench_event_map_commits(publish.commits, publish.events);
+	start_us = bench_now_us();
+	publish_all();
+	printf("{\"events\": %" PRId64 ", \"transactions\": %" PRId64 ", \"seconds\": %.6f, ", publish_seq,
+	    publish_commit_times.count, (double)(bench_now_us() - start_us) / 1e6);
+	publish_print_times("statement", &publish_statement_times, ", ");
+	publish_print_times("commit", &publish_commit_times, "}\n");
+	PQfinish(publish_conn);
+	return 0;
+}

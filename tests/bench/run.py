@@ -1,0 +1,389 @@
+"""make bench: measures pgrelay beside a bare limit and prints one table; docs/benchmarks.md tells how to read it.
+
+run.py [--repeats N] [--seconds N] [--json FILE] [SCENARIO ...]    scenarios: latency triggers fanout memory job
+
+One temporary PostgreSQL with its default durability (fsync on) serves all scenarios but the triggers', which has its own.
+What is compared runs in turns, each time with a new process, and the median over the repeats counts. The exit status is
+1 when an event is lost or out of order, or a bound of ours is missed.
+"""
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+
+import harness
+from harness import site
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PROGRAMS = os.path.join(harness.TOP_BUILDDIR, "tests", "bench")
+
+# What the issue of the main path asks for.
+LATENCY_P50_US, LATENCY_P99_US, TRIGGER_RATIO = 1000, 5000, 2.5
+
+EVENT_OCTETS = 300
+LATENCY_RATE = 100
+FANOUT_EVENTS = {1: 300_000, 100: 40_000, 1000: 4_000}
+IDLE_SESSIONS = 1000
+JOB_LINES = 100_000
+
+harness.Cluster.SETTINGS = """
+listen_addresses = '127.0.0.1'
+shared_buffers = 128MB
+max_wal_size = 4GB
+checkpoint_timeout = 1h
+log_line_prefix = '%m [%p] %u %a: '
+"""
+
+
+class Failure(Exception):
+    """A result that is no measurement: events lost, or out of order."""
+
+
+# ---- results ----
+
+
+class Table:
+    def __init__(self):
+        self.figures = []
+
+    def add(self, scenario, name, unit, relay, bare=None, compare=None, bound=None, note=""):
+        """relay, bare: a sample for each repeat. compare: 'ratio' or 'difference'. bound: the most relay may be."""
+        figure = {"scenario": scenario, "name": name, "unit": unit, "relay": statistics.median(relay), "note": note}
+        figure["samples"] = {"relay": relay}
+        if bare:
+            figure["bare"] = statistics.median(bare)
+            figure["samples"]["bare"] = bare
+            figure["samples"]["compare"] = compare
+        if bare and compare == "ratio":
+            figure["ratio"] = figure["relay"] / figure["bare"]
+        elif bare:
+            figure["difference"] = figure["relay"] - figure["bare"]
+        if bound is not None:
+            figure["bound"] = bound
+            figure["passed"] = figure["relay"] <= bound
+        self.figures.append(figure)
+        show(figure)
+
+    @property
+    def passed(self):
+        return all(f.get("passed", True) for f in self.figures)
+
+
+def number(value):
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def show(figure):
+    compared, bound = "", ""
+    if "ratio" in figure:
+        compared = f"{figure['ratio']:.2f}"
+    elif "difference" in figure:
+        compared = f"{figure['difference']:+,.0f} {figure['unit']}"
+    if "bound" in figure:
+        bound = f"<= {number(figure['bound'])}  {'PASS' if figure['passed'] else 'FAIL'}"
+    bare = number(figure["bare"]) if "bare" in figure else ""
+    row(figure["name"], figure["unit"], number(figure["relay"]), bare, compared, bound)
+
+
+def row(*cells):
+    print("{:<44} {:<13} {:>11} {:>11} {:>12}  {}".format(*cells).rstrip(), flush=True)
+
+
+# ---- processes ----
+
+
+class Program:
+    """One of the bench's C programs; each line that it prints is JSON."""
+
+    def __init__(self, name, *options, cpu=None):
+        self.name = name
+        self.popen = subprocess.Popen(
+            [os.path.join(PROGRAMS, name), *map(str, options)], env=harness.clean_environment(), stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True, preexec_fn=harness.die_with_parent,
+        )
+        pin(self.popen.pid, cpu)
+
+    def line(self):
+        text = self.popen.stdout.readline()
+        if not text:
+            self.popen.wait()
+            raise Failure(f"{self.name} ended with status {self.popen.returncode}")
+        return text
+
+    def json(self):
+        return json.loads(self.line())
+
+    def end(self):
+        """Closes its standard input and returns its last words."""
+        self.popen.stdin.close()
+        result = self.json()
+        self.popen.wait()
+        return result
+
+    def kill(self):
+        self.popen.kill()
+        self.popen.wait()
+        self.popen.stdin.close()
+        self.popen.stdout.close()
+
+
+@contextlib.contextmanager
+def program(name, *options, cpu=None):
+    it = Program(name, *options, cpu=cpu)
+    try:
+        yield it
+    finally:
+        it.kill()
+
+
+def pin(pid, cpu):
+    """Ties a process to a processor; None: leaves it to the system."""
+    if cpu is not None:
+        os.sched_setaffinity(pid, {cpu})
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/schedstat") as f:
+        return int(f.read().split()[0]) / 1e9
+
+
+def rss_bytes(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmRSS:"))
+
+
+class Server:
+    """What is measured: a node, or the bare limit."""
+
+    def __init__(self, pid, port, options):
+        self.pid, self.port, self.options = pid, port, options
+
+    def client(self, sessions, *options, cpu=None):
+        return program("bench_client", "--port", self.port, "--clients", sessions, *self.options, *options, cpu=cpu)
+
+
+@contextlib.contextmanager
+def relay(cpu=None):
+    node = harness.Node(log_level="warning")
+    try:
+        pin(node.pid, cpu)
+        yield Server(node.pid, node.port, ["--token", site.all_seeing.token])
+        node.stop()
+    finally:
+        node.process.kill()
+        site.nodes.remove(node)
+        site.processes.remove(node.process)
+
+
+def bare(block):
+    @contextlib.contextmanager
+    def start(cpu=None):
+        port = harness.free_port()
+        with program("bench_bare", "--database", site.pg.conninfo("node"), "--port", port, "--block", block, cpu=cpu) as it:
+            it.line()
+            yield Server(it.popen.pid, port, ["--bare"])
+
+    return start
+
+
+def check(result, what):
+    if result["missing"] or result["sequence_errors"] or result["errors"]:
+        raise Failure(f"{what}: {json.dumps(result)}")
+    return result
+
+
+def publish(*options, cpu=None):
+    with program("bench_publish", "--database", site.pg.conninfo("writer"), "--octets", EVENT_OCTETS, *options, cpu=cpu) as it:
+        return it.json()
+
+
+# ---- scenarios ----
+
+
+def latency(table, args):
+    """An idle system, 100 single-event transactions a second through pgrelay.emit; from COMMIT to the client."""
+    servers = {"relay": relay, "bare": bare(1)}
+    events = LATENCY_RATE * args.seconds
+    for sessions in (1, 100):
+        samples = {name: [] for name in servers}
+        writer = {"statement": [], "commit": []}
+        for _ in range(args.repeats):
+            for name, server in servers.items():
+                common = ("--events", events, "--commits", os.path.join(site.folder, "commits"))
+                with server() as it, it.client(sessions, *common) as client:
+                    client.line()
+                    published = publish(*common, "--rate", LATENCY_RATE)
+                    samples[name].append(check(client.json(), f"latency, {sessions}, {name}"))
+                for step, values in writer.items():
+                    values.append(published[step]["p50_us"])
+        plural = "1 subscriber" if sessions == 1 else f"{sessions} subscribers"
+        for key, bound in (("p50_us", LATENCY_P50_US), ("p99_us", LATENCY_P99_US), ("max_us", None)):
+            table.add(
+                "latency", f"latency {key[:-3]}, {plural}", "us", [s[key] for s in samples["relay"]],
+                [s[key] for s in samples["bare"]], "difference", bound,
+            )
+        table.add("latency", "  COMMIT until it is answered, p50", "us", writer["commit"])
+        table.add("latency", "  before it: BEGIN and pgrelay.emit, p50", "us", writer["statement"])
+
+
+def triggers(table, args):
+    """What the triggers cost a writer; measured by a script of its own."""
+    script = subprocess.run(
+        ["sh", os.path.join(HERE, "triggers.sh")], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "BENCH_ROUNDS": str(max(4, 4 * args.repeats)), "BENCH_MILLION": "no"},
+    )
+    figures = {}
+    for line in script.stdout.splitlines():
+        words = line.split()
+        with contextlib.suppress(ValueError, IndexError):
+            figures[words[0]] = float(words[1])
+    if script.returncode != 0 or "trigger_ratio" not in figures:
+        raise Failure(f"triggers.sh ended with status {script.returncode}:\n{script.stdout}")
+    table.add(
+        "triggers", "INSERT of 100 job events, with/without triggers", "ratio", [figures["trigger_ratio"]], bound=TRIGGER_RATIO,
+        note=script.stdout,
+    )
+    table.add("triggers", "  the same, with/without the log", "ratio", [figures["log_ratio"]])
+    table.add("triggers", "NOTIFYs of an INSERT of 10,000 job events", "", [figures["notifications_10000"]])
+
+
+def fanout(table, args):
+    """A burst of events, packed into NOTIFYs in one transaction; the server shares a processor with the load generator."""
+    cpus = sorted(os.sched_getaffinity(0))
+    database_cpu, cpu = (cpus[0], cpus[1]) if len(cpus) > 1 else (None, None)
+    servers = {"relay": relay, "bare": bare(1), "block": bare(64)}
+    pin(site.pg.server.pid, database_cpu)
+    try:
+        for sessions, events in FANOUT_EVENTS.items():
+            samples = {name: [] for name in servers}
+            for _ in range(args.repeats):
+                for name, server in servers.items():
+                    samples[name].append(burst(server, name, sessions, events, cpu, database_cpu))
+            fanout_rows(table, sessions, samples)
+    finally:
+        if database_cpu is not None:
+            os.sched_setaffinity(site.pg.server.pid, cpus)
+
+
+def burst(server, name, sessions, events, cpu, database_cpu):
+    with server(cpu) as it, it.client(sessions, "--events", events, cpu=cpu) as client:
+        client.line()
+        before = cpu_seconds(it.pid)
+        publish("--raw", "--events", events, "--batch", events, cpu=database_cpu)
+        result = check(client.json(), f"fan-out, {sessions}, {name}")
+        result["server_us"] = (cpu_seconds(it.pid) - before) * 1e6 / result["deliveries"]
+        return result
+
+
+def fanout_rows(table, sessions, samples):
+    def column(name, key):
+        return [s[key] for s in samples[name]]
+
+    plural = "1 subscriber" if sessions == 1 else f"{sessions} subscribers"
+    rate = "deliveries_per_second"
+    table.add("fanout", f"fan-out to {plural}, bare: one send each", "deliveries/s", column("relay", rate), column("bare", rate), "ratio")
+    table.add("fanout", "  bare: blocks of 64 frames", "deliveries/s", column("relay", rate), column("block", rate), "ratio")
+    table.add(
+        "fanout", "  server CPU a delivery, bare: blocks", "us", column("relay", "server_us"), column("block", "server_us"), "ratio"
+    )
+
+
+def memory(table, args):
+    """What an idle session adds to the process."""
+    samples, opening = [], []
+    for _ in range(args.repeats):
+        with relay() as it:
+            before = rss_bytes(it.pid)
+            with it.client(IDLE_SESSIONS, "--hold") as client:
+                opening.append(IDLE_SESSIONS / client.json()["open_seconds"])
+                samples.append((rss_bytes(it.pid) - before) / IDLE_SESSIONS / 1024)
+                check(client.end(), "memory")
+    table.add("memory", f"memory of an idle session, of {IDLE_SESSIONS:,}", "KiB RSS", samples)
+    table.add("memory", "  sessions opened, one token", "sessions/s", opening)
+
+
+def job(table, args):
+    """pgrelay run with 100,000 lines, one watcher."""
+    rates, whole = [], []
+    for _ in range(args.repeats):
+        number_of_job = site.job(name="bench")
+        message = json.dumps({"groups": {"job_events": [number_of_job]}})
+        with relay() as it, it.client(1, "--events", JOB_LINES, "--seq-key", "counter", "--message", message) as client:
+            client.line()
+            start = time.time()
+            site.pgrelay(
+                "run", "--quiet", "--job", number_of_job, "--", "seq", "-f", "line %.0f of a job's output", JOB_LINES,
+                user="writer", timeout=300,
+            )
+            whole.append(time.time() - start)
+            result = check(client.json(), "job")
+            rates.append(JOB_LINES / (result["last_us"] / 1e6 - start))
+    table.add("job", f"pgrelay run, {JOB_LINES:,} lines to one watcher", "lines/s", rates)
+    table.add("job", "  from its start to its end", "s", whole)
+
+
+SCENARIOS = {f.__name__: f for f in (latency, triggers, fanout, memory, job)}
+
+
+# ---- all of it ----
+
+
+def machine():
+    model = ""
+    with open("/proc/cpuinfo") as f:
+        model = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), "")
+    return {
+        "processor": model, "processors": len(os.sched_getaffinity(0)), "kernel": platform.release(),
+        "postgresql": subprocess.run([harness.pg_program("postgres"), "--version"], stdout=subprocess.PIPE, text=True).stdout.strip(),
+        "pgrelay": subprocess.run([harness.PGRELAY, "--version"], stdout=subprocess.PIPE, text=True).stdout.strip(),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3, help="how often each figure is measured (default 3)")
+    parser.add_argument("--seconds", type=int, default=10, help="how long a latency measurement lasts (default 10)")
+    parser.add_argument("--json", default=os.path.join(harness.TOP_BUILDDIR, "bench.json"), help="where the results go")
+    parser.add_argument("scenarios", nargs="*", help=f"of: {', '.join(SCENARIOS)}; default: all")
+    args = parser.parse_args()
+    unknown = set(args.scenarios) - set(SCENARIOS)
+    if unknown:
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}; there are: {', '.join(SCENARIOS)}")
+    return args
+
+
+def main():
+    args = parse_arguments()
+    table = Table()
+    about = machine()
+    print(f"# {about['pgrelay']}, {about['postgresql']}, {about['processors']} x {about['processor']}, Linux {about['kernel']}")
+    print(f"# medians of {args.repeats}, {EVENT_OCTETS}-octet events; load average before: {about['load_before']:.2f}")
+    row("figure", "unit", "pgrelay", "bare", "compared", "bound")
+    failures = []
+    try:
+        for name in args.scenarios or SCENARIOS:
+            try:
+                SCENARIOS[name](table, args)
+            except Failure as e:
+                failures.append(f"{name}: {e}")
+                print(f"{name}: FAIL: {e}", flush=True)
+    finally:
+        site.destroy()
+    about["load_after"] = os.getloadavg()[0]
+    with open(args.json, "w") as f:
+        json.dump({"machine": about, "repeats": args.repeats, "figures": table.figures, "failures": failures}, f, indent=1)
+        f.write("\n")
+    print(f"# {args.json}")
+    sys.exit(0 if table.passed and not failures else 1)
+
+
+if __name__ == "__main__":
+    main()

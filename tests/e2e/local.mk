@@ -1,0 +1,21 @@
+# End-to-end tests: each file starts its own PostgreSQL and its own nodes. The longest come first, for make -j.
+E2E_TESTS = \
+	%D%/test_run.py \
+	%D%/test_database.py \
+	%D%/test_lines.py \
+	%D%/test_hostile.py \
+	%D%/test_watch.py \
+	%D%/test_slow.py \
+	%D%/test_credentials.py \
+	%D%/test_events.py \
+	%D%/test_groups.py \
+	%D%/test_serve.py \
+	%D%/test_cli.py \
+	%D%/test_clients.py \
+	%D%/test_browser.py \
+	%D%/test_http.py \
+	%D%/test_harness.py
+EXTRA_DIST += $(E2E_TESTS) \
+	%D%/harness.py %D%/wire.py %D%/package.json %D%/package-lock.json \
+	%D%/clients/connect.js %D%/clients/count_ws.cjs %D%/clients/monitor.js %D%/clients/monitor_class.py \
+	%D%/clients/monitor_simple.py %D%/clients/use_ws.cjs

@@ -1,0 +1,390 @@
+#!/usr/bin/env python3
+"""The other commands, as a user types them."""
+import itertools
+import json
+import os
+import re
+import subprocess
+
+from harness import PGRELAY, clean_environment, eventually, main, need, pg_program, site
+
+COMMANDS = ["serve", "schema", "check", "token", "grant", "emit", "run", "watch", "config"]
+numbers = itertools.count(1)
+
+
+def database(owner="owner"):
+    """A new, empty database; the environment that points to it."""
+    name = f"db{next(numbers)}"
+    site.sql(f"CREATE DATABASE {name} OWNER {owner}")
+    return {"PGRELAY_DATABASE": site.pg.conninfo(owner, name)}
+
+
+def query(env, text):
+    """One value from that database."""
+    done = subprocess.run([pg_program("psql"), "-XAtq", "-d", env["PGRELAY_DATABASE"], "-c", text], env=clean_environment(),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def user_of(token, env=None):
+    """Whose token it is, by the database; asked by a role whose statements are not logged."""
+    conninfo = env["PGRELAY_DATABASE"].replace("user=owner", "user=postgres") if env else site.pg.conninfo()
+    return query({"PGRELAY_DATABASE": conninfo}, f"SELECT user_name FROM pgrelay.authenticate('{token}')")
+
+
+# ---- help ----
+
+
+def test_help_lists_the_commands_and_each_has_its_own():
+    everything = site.pgrelay("--help").stdout
+    for command in COMMANDS:
+        assert re.search(rf"^\s+{command}\b", everything, re.M), command
+        text = site.pgrelay(command, "--help").stdout
+        assert re.match("usage:", text, re.I) and command in text and len(text.splitlines()) > 3, text
+    for pair in ("schema install", "token create", "token list", "token revoke", "grant add", "grant list", "grant remove"):
+        assert site.pgrelay(*pair.split(), "--help").stdout, pair
+
+
+def test_version():
+    assert re.fullmatch(r"pgrelay \d+\.\d+\.\d+\S*\n", site.pgrelay("--version").stdout)
+
+
+def test_wrong_usage_is_2_and_leaves_standard_output_alone():
+    for argv in ((), ("nonsense",), ("--nonsense",), ("token",), ("token", "nonsense"), ("token", "create"), ("token", "revoke"),
+                 ("grant", "add", "someone"), ("schema",), ("schema", "nonsense"), ("emit",), ("emit", "a"), ("config",),
+                 ("check", "operand"), ("token", "create", "a", "b"), ("token", "create", "a", "--nonsense")):
+        done = site.pgrelay(*argv, status=2)
+        assert done.stdout == "" and done.stderr, argv
+
+
+def test_no_database_is_1_and_says_why():
+    for argv in (("schema", "install"), ("token", "create", "x"), ("token", "list"), ("grant", "list"), ("emit", "a", "b", "c", "{}")):
+        done = site.pgrelay(*argv, status=1, env={"PGRELAY_DATABASE": "host=127.0.0.1 port=1 connect_timeout=2 password=hush"})
+        assert "refused" in done.stderr and "hush" not in done.stderr and done.stdout == "", (argv, done.stderr)
+
+
+def test_no_schema_is_1_and_says_what_to_do():
+    env = database()
+    for argv in (("token", "create", "x"), ("grant", "list"), ("emit", "a", "b", "c", "{}")):
+        done = site.pgrelay(*argv, status=1, env=env)
+        assert "schema install" in done.stderr, (argv, done.stderr)
+
+
+def test_an_empty_database_setting_means_libpq_s_defaults():
+    site.pg
+    env = {"PGRELAY_DATABASE": "", "PGHOST": site.pg.sockets, "PGPORT": str(site.pg.port), "PGDATABASE": "relay", "PGUSER": "owner"}
+    site.pgrelay("grant", "list", env=env)
+
+
+# ---- schema ----
+
+
+def test_schema_install_twice_keeps_the_data():
+    env = database()
+    assert "installed" in site.pgrelay("schema", "install", env=env).stdout
+    token = site.pgrelay("token", "create", "kept", env=env).stdout.strip()
+    site.pgrelay("grant", "add", "kept", "a.b.c", env=env)
+    query(env, "INSERT INTO pgrelay.job (name) VALUES ('kept')")
+    for command in ("install", "upgrade"):
+        site.pgrelay("schema", command, env=env)
+    assert query(env, "SELECT name FROM pgrelay.job") == "kept"
+    site.tokens.append(token)
+    assert user_of(token, env) == "kept"
+    assert "a.b.c" in site.pgrelay("grant", "list", env=env).stdout
+
+
+def test_schema_print_is_what_install_does():
+    env = database()
+    script = site.pgrelay("schema", "print").stdout
+    done = subprocess.run([pg_program("psql"), "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", env["PGRELAY_DATABASE"]],
+                          env=clean_environment(), input=script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(query(env, "SELECT pgrelay.emit('a', 'b', 'c', '{}')")) > 0
+    site.pgrelay("schema", "install", env=env)
+    site.pgrelay("check", env=env, status=None)
+
+
+def test_schema_print_needs_no_database():
+    assert "CREATE SCHEMA" in site.pgrelay("schema", "print", env={"PGRELAY_DATABASE": "host=127.0.0.1 port=1"}).stdout
+
+
+def test_schema_uninstall_wants_to_be_sure():
+    env = database()
+    site.pgrelay("schema", "install", env=env)
+    done = site.pgrelay("schema", "uninstall", status=None, env=env)
+    assert done.returncode in (1, 2) and "--yes" in done.stderr, done.stderr
+    assert query(env, "SELECT to_regnamespace('pgrelay') IS NOT NULL") == "t"
+    site.pgrelay("schema", "uninstall", "--yes", env=env)
+    assert query(env, "SELECT to_regnamespace('pgrelay') IS NULL") == "t"
+    site.pgrelay("schema", "install", env=env)
+
+
+def test_schema_uninstall_takes_the_triggers_off_one_s_own_tables():
+    env = database()
+    site.pgrelay("schema", "install", env=env)
+    query(env, "CREATE TABLE mine (id integer PRIMARY KEY)")
+    query(env, "SELECT pgrelay.watch('mine')")
+    site.pgrelay("schema", "uninstall", "--yes", env=env)
+    query(env, "INSERT INTO mine VALUES (1)")
+    assert query(env, "SELECT count(*) FROM mine") == "1"
+
+
+def test_schema_install_into_a_database_of_another_encoding_is_refused():
+    site.sql("CREATE DATABASE latin OWNER owner ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    done = site.pgrelay("schema", "install", status=1, env={"PGRELAY_DATABASE": site.pg.conninfo("owner", "latin")})
+    assert "UTF8" in done.stderr, done.stderr
+
+
+def test_schema_install_that_fails_leaves_nothing():
+    env = database()
+    query(env, "CREATE SCHEMA pgrelay")
+    query(env, "CREATE TABLE pgrelay.job (other text)")
+    done = site.pgrelay("schema", "install", status=1, env=env)
+    assert done.stderr
+    assert query(env, "SELECT count(*) FROM pg_class WHERE relnamespace = 'pgrelay'::regnamespace") == "1"
+
+
+def test_schema_install_by_a_role_that_may_not_create_roles_says_so():
+    site.sql("CREATE ROLE plain LOGIN")
+    env = database("plain")
+    roles = ("pgrelay_node", "pgrelay_emitter")
+    for role in roles:
+        site.sql(f"ALTER ROLE {role} RENAME TO {role}_away")
+    try:
+        done = site.pgrelay("schema", "install", env=env, user="plain")
+        assert query(env, "SELECT to_regclass('pgrelay.job') IS NOT NULL") == "t"
+        said = done.stdout + done.stderr
+        assert all(role in said for role in roles), said
+        assert query(env, "SELECT count(*) FROM pg_roles WHERE rolname IN ('pgrelay_node', 'pgrelay_emitter')") == "0"
+    finally:
+        for role in roles:
+            site.sql(f"ALTER ROLE {role}_away RENAME TO {role}")
+
+
+def test_schema_install_makes_the_roles_once_for_all_databases():
+    env = database()
+    said = site.pgrelay("schema", "install", env=env).stdout
+    query(env, "SET ROLE pgrelay_emitter; SELECT pgrelay.emit('a', 'b', 'c', '{}')")
+    assert "error" not in said.lower(), said
+
+
+# ---- check ----
+
+
+def test_check_proves_a_deployment():
+    done = site.pgrelay("check", user="node")
+    lines = done.stdout.splitlines()
+    for word in ("settings", "connection", "primary", "encoding", "schema", "privileges", "LISTEN", "queue"):
+        assert any(word.lower() in line.lower() for line in lines), (word, done.stdout)
+    assert len(lines) >= 8, done.stdout
+
+
+def test_check_tells_what_is_wrong_and_what_to_do():
+    env = database()
+    done = site.pgrelay("check", env=env, status=1)
+    assert "schema install" in done.stdout + done.stderr, done.stdout + done.stderr
+    done = site.pgrelay("check", env={"PGRELAY_DATABASE": "host=127.0.0.1 port=1"}, status=1)
+    assert "refused" in done.stdout + done.stderr
+    site.sql("CREATE ROLE poor LOGIN")
+    done = site.pgrelay("check", user="poor", status=1)
+    assert "pgrelay_node" in done.stdout + done.stderr, done.stdout + done.stderr
+    done = site.pgrelay("check", user="node", env={"PGRELAY_CHANNEL": "other"}, status=1)
+    assert "channel" in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+def test_check_of_broken_settings():
+    done = site.pgrelay("check", user="node", env={"PGRELAY_QUEUE_LIMIT": "x"}, status=None)
+    assert done.returncode in (1, 2) and "QUEUE_LIMIT" in done.stdout + done.stderr
+
+
+# ---- config ----
+
+
+def test_config_print_shows_where_each_setting_comes_from():
+    path = os.path.join(site.folder, "print.conf")
+    with open(path, "w") as f:
+        f.write("ping_interval = 11s # a comment\nnode = 'it''s'\n\n  # another\nmax_groups=7\n")
+    done = site.pgrelay("config", "--print", "--config", path, "--queue-limit", "1MB",
+                        env={"PGRELAY_MAX_GROUPS": "8", "PGRELAY_DATABASE": "postgresql://me:hush@h/db"})
+    values = dict(re.findall(r"^(\w+) = (.*)$", done.stdout, re.M))
+    assert values["ping_interval"] == "11s  # file" and values["max_groups"] == "8  # environment", values
+    assert values["queue_limit"] == "1MB  # flag" and values["listen"].endswith("# default"), values
+    assert values["node"] == "'it''s'  # file", values["node"]
+    assert "hush" not in done.stdout
+
+
+def test_config_print_can_be_read_again():
+    path = os.path.join(site.folder, "again.conf")
+    first = site.pgrelay("config", "--print", "--node", "a'b # c", "--max-groups", "9").stdout
+    with open(path, "w") as f:
+        f.write(first)
+    second = site.pgrelay("config", "--print", "--config", path, env={"PGRELAY_DATABASE": site.pg.conninfo("owner")}).stdout
+
+    def without_source(text):
+        return [line.rsplit("  # ", 1)[0] for line in text.splitlines()]
+
+    assert without_source(first) == without_source(second)
+
+
+def test_config_check():
+    path = os.path.join(site.folder, "check.conf")
+    for text, status in (("ping_interval = 11s\n", 0), ("ping_interval = 11\n", 1), ("nonsense = 1\n", 1), ("# nothing\n", 0), ("queue_limit = 1TB", 1)):
+        with open(path, "w") as f:
+            f.write(text)
+        done = site.pgrelay("config", "--check", "--config", path, status=status)
+        assert status == 0 or (path in done.stderr and "line 1" in done.stderr), done.stderr
+
+
+def test_config_list_is_a_file_that_checks():
+    path = os.path.join(site.folder, "list.conf")
+    text = site.pgrelay("config", "--list").stdout
+    with open(path, "w") as f:
+        f.write(re.sub(r"^#(\w+ = )", r"\1", text, flags=re.M))
+    site.pgrelay("config", "--check", "--config", path)
+    described = set(re.findall(r"^#(\w+) = ", text, re.M))
+    printed = set(re.findall(r"^(\w+) = ", site.pgrelay("config", "--print").stdout, re.M))
+    assert described == printed and len(described) > 20
+
+
+# ---- token ----
+
+
+def test_token_create_prints_the_token_alone():
+    done = site.pgrelay("token", "create", "carol", "--description", "for ci")
+    token = done.stdout
+    assert re.fullmatch(r"[!-~]{20,}\n", token), token
+    site.tokens.append(token.strip())
+    assert token.strip() not in done.stderr
+    assert user_of(token.strip()) == "carol"
+
+
+def test_tokens_are_url_and_cookie_safe_and_never_the_same():
+    tokens = {site.token("many") for _ in range(5)}
+    assert len(tokens) == 5 and all(re.fullmatch("[A-Za-z0-9_.~-]+", t) for t in tokens), tokens
+
+
+def test_token_list():
+    site.token("dave", "--ttl", "30d", "--description", "laptop")
+    site.token("dave")
+    text = site.pgrelay("token", "list", "dave").stdout
+    assert "laptop" in text and len(text.splitlines()) >= 3, text
+    rows = json.loads(site.pgrelay("token", "list", "dave", "--json").stdout)
+    assert [r["user"] for r in rows] == ["dave", "dave"] and rows[0]["description"] == "laptop", rows
+    assert rows[0]["expires"] and rows[1]["expires"] is None
+    everything = json.loads(site.pgrelay("token", "list", "--json").stdout)
+    assert {"carol", "dave"} <= {r["user"] for r in everything}
+    for token in site.tokens:
+        assert token not in text + json.dumps(everything)
+    assert json.loads(site.pgrelay("token", "list", "nobody-of-that-name", "--json", status=None).stdout or "[]") == []
+
+
+def test_token_ttl():
+    for ttl, ok in (("30d", True), ("12h", True), ("90 minutes", True), ("nonsense", False), ("-1h", False), ("0s", False)):
+        done = site.pgrelay("token", "create", "erin", "--ttl", ttl, status=None)
+        assert (done.returncode == 0) == ok, (ttl, done.returncode, done.stderr)
+        if done.stdout.strip():
+            site.tokens.append(done.stdout.strip())
+
+
+def test_token_revoke():
+    token = site.token("frank")
+    number = json.loads(site.pgrelay("token", "list", "frank", "--json").stdout)[0]["id"]
+    site.pgrelay("token", "revoke", number)
+    assert user_of(token) == ""
+    done = site.pgrelay("token", "revoke", number, status=1)
+    assert str(number) in done.stderr
+    for wrong in ("x", "99999999999999999999", ""):
+        assert site.pgrelay("token", "revoke", wrong, status=None).returncode in (1, 2), wrong
+
+
+# ---- grant ----
+
+
+def test_grants_are_added_listed_and_removed():
+    site.token("grace")
+    site.pgrelay("grant", "add", "grace", "job_events.*.42", "jobs.status_changed.*")
+    rows = json.loads(site.pgrelay("grant", "list", "grace", "--json").stdout)
+    assert sorted(r["pattern"] for r in rows) == ["job_events.*.42", "jobs.status_changed.*"], rows
+    assert "job_events.*.42" in site.pgrelay("grant", "list").stdout
+    site.pgrelay("grant", "add", "grace", "job_events.*.42")
+    site.pgrelay("grant", "remove", "grace", "job_events.*.42")
+    rows = json.loads(site.pgrelay("grant", "list", "grace", "--json").stdout)
+    assert [r["pattern"] for r in rows] == ["jobs.status_changed.*"], rows
+
+
+def test_a_pattern_that_is_none_is_refused():
+    site.token("heidi")
+    for pattern in ("job_events", "a.b", "", "a b.c.d", "a..b", ".b.c", "*.*", "a.b\n.c"):
+        done = site.pgrelay("grant", "add", "heidi", pattern, status=None)
+        assert done.returncode in (1, 2) and done.stderr, pattern
+    done = site.pgrelay("grant", "add", "heidi", "a.b.c", "broken", status=None)
+    assert done.returncode != 0
+    site.pgrelay("grant", "add", "heidi", "a.b.", "a.b.c.d.e", "a.b.%2A", "a.b.%20x")
+
+
+def test_a_user_that_is_not_there():
+    done = site.pgrelay("grant", "add", "nobody-here", "a.b.c", status=None)
+    assert done.returncode == 0 or "nobody-here" in done.stderr, done.stderr
+    done = site.pgrelay("grant", "remove", "nobody-there", "a.b.c", status=None)
+    assert done.returncode == 1 and done.stderr
+
+
+# ---- emit ----
+
+
+def test_emit_prints_the_id_and_reaches_clients():
+    client = site.node.connect(site.all_seeing).join(demo=[1], jobs=["status_changed"])
+    done = site.pgrelay("emit", "demo", "x", "1", '{"n": 1}', user="writer")
+    assert re.fullmatch(r"\d+\n", done.stdout), done.stdout
+    assert client.json() == {"n": 1}
+    for argv in (("emit", "demo", "x", "1"), ("emit", "demo", "x", "1", "-")):
+        site.pgrelay(*argv, user="writer", input=b'{"text":\n "aus der R\xc3\xb6hre"}\n')
+        assert client.json() == {"text": "aus der Röhre"}
+    site.pgrelay("emit", "--group", "demo-1", '{"n": 2}', user="writer")
+    assert client.json() == {"n": 2}
+    site.pgrelay("emit", "--group", "jobs-status_changed", user="writer", input=b'{"id": 7}')
+    assert client.json() == {"id": 7}
+
+
+def test_emit_refuses_what_is_no_event():
+    for argv in (("a b", "x", "1", "{}"), ("a", "x.y", "1", "{}"), ("a", "x", "1", "[]"), ("a", "x", "1", "not json"), ("a", "x", "1", ""),
+                 ("a", "x", "k" * 256, "{}"), ("--group", "nogroup", "{}")):
+        done = site.pgrelay("emit", *argv, user="writer", status=1)
+        assert done.stderr and done.stdout == "", argv
+    assert site.pgrelay("emit", "a", "x", "1", user="writer", input=b"", status=1).stderr
+
+
+def test_emit_takes_a_payload_of_several_megabytes():
+    client = site.node.connect(site.all_seeing).join(demo=[2])
+    payload = json.dumps({"pad": "ä" * 2_000_000}, ensure_ascii=False)
+    site.pgrelay("emit", "demo", "x", "2", user="writer", input=payload.encode())
+    assert client.json() == json.loads(payload)
+
+
+# ---- what a user pipes together ----
+
+
+def test_commands_in_a_shell():
+    """token=$(pgrelay token create ...); pgrelay watch ... | head"""
+    need("sh", "dash")
+    script = """
+        set -e
+        token=$(pgrelay token create ivan 2>/dev/null)
+        pgrelay grant add ivan 'demo.*.*' >/dev/null
+        pgrelay watch demo-77 --json --token "$token" | grep -m1 hello &
+        until curl -sf "$NODE/metrics" | grep -q '^pgrelay_subscriptions 1'; do :; done
+        pgrelay emit demo x 77 '{"hello": 1}' >/dev/null
+        pgrelay emit demo x 77 '{"bye": 1}' >/dev/null
+        wait
+    """
+    need("curl", "curl")
+    eventually(lambda: site.node.metric("pgrelay_sessions") == 0)
+    _, env = site.command("x")
+    env.update({"PATH": os.path.dirname(PGRELAY) + ":" + env["PATH"], "NODE": site.node.url("", "http"), "PGRELAY_URL": site.node.url()})
+    done = subprocess.run(["timeout", "120", "sh", "-c", script], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert '{"hello": 1}' in done.stdout, (done.stdout, done.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,318 @@
+#!/usr/bin/env python3
+"""Who is let in: every way of bringing a credential, their order, cookies and origins, refusals."""
+from harness import Node, eventually, main, site
+from wire import Closed
+
+PATHS = ("/websocket/", "/websocket", "/api/websocket/", "/api/websocket")
+
+
+class Cast:
+    """Users by name, with everything granted; made when first asked for."""
+
+    def __init__(self):
+        self.users = {}
+
+    def __getattr__(self, name):
+        if name not in self.users:
+            self.users[name] = site.user("*.*.*")
+        return self.users[name]
+
+
+cast = Cast()
+
+
+def bearer(user):
+    return {"Authorization": f"Bearer {user.token}"}
+
+
+def cookie(text):
+    return {"Cookie": text}
+
+
+def enter(path="/websocket/", headers=(), node=None):
+    """Dials; the accepted user's id, or the status of the refusal."""
+    client = (node or site.node).dial(path, headers)
+    if client.status != 101:
+        assert client.headers.get("content-type", "").startswith("text/plain"), client.headers
+        assert len(client.body) > 10 and client.body.count("\n") == 1, client.body
+        return client.status
+    accept = client.json()
+    assert set(accept) == {"accept", "user"} and accept["accept"] is True, accept
+    return accept["user"]
+
+
+# ---- the four ways ----
+
+
+def test_a_bearer_token_on_every_path():
+    for path in PATHS:
+        assert enter(path, bearer(cast.alice)) == cast.alice.id
+
+
+def test_a_token_in_the_url_on_every_path():
+    for path in PATHS:
+        assert enter(f"{path}?token={cast.alice.token}") == cast.alice.id
+
+
+def test_a_token_in_the_url_among_other_parameters():
+    t = cast.alice.token
+    assert enter(f"/websocket/?a=1&token={t}&b=token%3Dx") == cast.alice.id
+    assert enter(f"/websocket/?mytoken=wrong&token={t}") == cast.alice.id
+
+
+def test_a_percent_encoded_token_in_the_url():
+    encoded = "".join(f"%{ord(c):02x}" for c in cast.alice.token)
+    assert enter(f"/websocket/?token={encoded}") == cast.alice.id
+
+
+def test_a_token_cookie_plain_and_quoted():
+    t = cast.alice.token
+    for value in (f"token={t}", f'token="{t}"', f'token="{t}";', f"a=b; token={t}; c=d", f'a="x; y"; token="{t}"', f"a=b;token={t}"):
+        assert enter(headers=cookie(value)) == cast.alice.id, value
+
+
+def test_a_cookie_whose_name_only_ends_in_token_is_none():
+    assert enter(headers=cookie(f"csrftoken={cast.alice.token}")) == 401
+    assert enter(headers=cookie(f"my_token={cast.alice.token}; xtoken={cast.alice.token}")) == 401
+
+
+def test_a_session_cookie():
+    assert enter(headers=cookie(f"awx_sessionid={cast.alice.token}; csrftoken=c1")) == cast.alice.id
+
+
+def test_the_bearer_scheme_in_any_case():
+    for scheme in ("bearer", "BEARER", "Bearer"):
+        assert enter(headers={"Authorization": f"{scheme} {cast.alice.token}"}) == cast.alice.id
+
+
+def test_another_authorization_scheme_is_no_credential():
+    assert enter(headers={"Authorization": "Basic YTpi"}) == 401
+    assert enter(f"/websocket/?token={cast.alice.token}", {"Authorization": "Basic YTpi"}) == cast.alice.id
+
+
+# ---- their order ----
+
+
+def test_the_authorization_header_comes_before_the_url():
+    assert enter(f"/websocket/?token={cast.bob.token}", bearer(cast.alice)) == cast.alice.id
+
+
+def test_the_url_comes_before_the_cookies():
+    cookies = cookie(f"token={cast.bob.token}; awx_sessionid={cast.bob.token}; csrftoken=c")
+    assert enter(f"/websocket/?token={cast.alice.token}", cookies) == cast.alice.id
+
+
+def test_the_token_cookie_comes_before_the_session_cookie():
+    cookies = cookie(f"awx_sessionid={cast.bob.token}; csrftoken=c; token={cast.alice.token}")
+    assert enter(headers=cookies) == cast.alice.id
+
+
+def test_a_wrong_first_credential_is_not_made_good_by_the_next():
+    assert enter(f"/websocket/?token={cast.alice.token}", {"Authorization": "Bearer wrong"}) == 401
+    assert enter("/websocket/?token=wrong", cookie(f"token={cast.alice.token}")) == 401
+    assert enter(headers=cookie(f"token=wrong; awx_sessionid={cast.alice.token}; csrftoken=c")) == 401
+
+
+# ---- refusals ----
+
+
+def test_no_credential_is_401_before_the_upgrade():
+    for path in PATHS:
+        assert enter(path) == 401
+
+
+def test_a_wrong_token_is_401():
+    for token in ("wrong", "x" * 4000, cast.alice.token[:-1], cast.alice.token + "x", "%27%3B--", "%00", "%ff%fe", "%zz"):
+        assert enter(f"/websocket/?token={token}") in (400, 401), token
+
+
+def test_an_expired_token_is_401():
+    user = site.user("*.*.*")
+    assert enter(headers=bearer(user)) == user.id
+    site.sql(f"UPDATE pgrelay.token SET expires = now() - interval '1 second' WHERE user_id = {user.id}")
+    eventually(lambda: enter(headers=bearer(user)) == 401, what="the expired token is refused")
+
+
+def test_a_token_with_a_time_to_live_is_good_until_then():
+    token = site.token("shortlived", "--ttl", "1s")
+    eventually(lambda: enter(f"/websocket/?token={token}") == 401, what="the token expires by itself")
+    assert isinstance(enter(f"/websocket/?token={site.token('shortlived', '--ttl', '1h')}"), int)
+
+
+def test_a_revoked_token_is_401_and_its_session_ends():
+    user = site.user("*.*.*")
+    client = site.node.connect(user)
+    token_id = site.sql(f"SELECT id FROM pgrelay.token WHERE user_id = {user.id}")
+    site.pgrelay("token", "revoke", token_id)
+    eventually(lambda: enter(headers=bearer(user)) == 401, what="the revoked token is refused")
+    try:
+        while True:
+            client.text()
+    except Closed as closed:
+        assert closed.code == 1008, closed
+
+
+def test_another_token_of_the_user_outlives_a_revoked_one():
+    user = site.user("*.*.*")
+    second = site.token(user.name)
+    keeps, goes = site.node.connect(second), site.node.connect(user)
+    first_id = site.sql(f"SELECT min(id) FROM pgrelay.token WHERE user_id = {user.id}")
+    site.pgrelay("token", "revoke", first_id)
+    goes.wait_closed()
+    keeps.assert_alive()
+    assert isinstance(enter(f"/websocket/?token={second}"), int)
+
+
+def test_a_user_without_grants_is_let_in_but_sees_nothing():
+    client = site.node.connect(site.user())
+    errors, reply = client.ask({"groups": {"job_events": [1]}})
+    assert errors == ["access denied to channel job_events for resource id 1"], errors
+    assert reply["groups_current"] == [], reply
+
+
+def test_refusing_as_awx_does():
+    with Node(refuse="awx") as node:
+        for path, headers in (("/websocket/", {}), ("/websocket/?token=wrong", {}), ("/api/websocket", cookie('token="wrong"'))):
+            client = node.dial(path, headers)
+            assert client.status == 101, client.status
+            assert client.json() == {"close": True}
+            code = client.wait_closed()
+            assert code is not None, "the connection ended without a close frame"
+        assert enter(headers=bearer(cast.alice), node=node) == cast.alice.id
+
+
+def test_refusing_as_awx_does_covers_foreign_origins():
+    with Node(refuse="awx") as node:
+        client = node.dial("/websocket/", {**cookie(f"token={cast.alice.token}"), "Origin": "http://evil.example"})
+        assert client.status == 101, client.status
+        assert client.json() == {"close": True}
+        client.wait_closed()
+
+
+def test_too_many_sessions_are_503():
+    with Node(max_sessions=2) as node:
+        first, second = node.connect(cast.alice), node.connect(cast.alice)
+        assert enter(headers=bearer(cast.alice), node=node) == 503
+        first.close()
+        eventually(lambda: enter(headers=bearer(cast.alice), node=node) == cast.alice.id, what="a place is free again")
+        second.assert_alive()
+
+
+# ---- xrftoken ----
+
+
+def session_client(node=None):
+    client = (node or site.node).dial("/websocket/", cookie(f"awx_sessionid={cast.alice.token}; csrftoken=c1"))
+    assert client.status == 101, client.status
+    assert client.json()["accept"] is True
+    return client
+
+
+def test_a_cookie_session_with_its_xrftoken_is_served():
+    errors, reply = session_client().ask({"groups": {"jobs": ["summary"]}, "xrftoken": "c1"})
+    assert not errors and reply["groups_current"] == ["jobs-summary"], (errors, reply)
+
+
+def test_a_cookie_session_without_or_with_a_wrong_xrftoken_is_denied():
+    client = session_client()
+    client.ask({"groups": {"jobs": ["summary"]}, "xrftoken": "c1"})
+    for wrong in ({}, {"xrftoken": "c2"}, {"xrftoken": ""}, {"xrftoken": None}, {"xrftoken": 1}, {"xrftoken": "c1x"}, {"xrftoken": ["c1"]}):
+        client.send_json({"groups": {"jobs": ["status_changed"]}, **wrong})
+        assert client.json() == {"error": "access denied to channel"}, wrong
+    errors, reply = client.ask({"groups": {"jobs": ["summary"]}, "xrftoken": "c1"})
+    assert not errors and reply == {"groups_current": ["jobs-summary"], "groups_left": [], "groups_joined": []}, reply
+
+
+def test_a_cookie_session_without_a_csrftoken_can_join_nothing():
+    client = site.node.dial("/websocket/", cookie(f"awx_sessionid={cast.alice.token}"))
+    if client.status == 101:
+        client.json()
+        for message in ({}, {"xrftoken": ""}, {"xrftoken": None}):
+            client.send_json({"groups": {"jobs": ["summary"]}, **message})
+            assert client.json() == {"error": "access denied to channel"}
+    else:
+        assert client.status == 401, client.status
+
+
+def test_other_sessions_need_no_xrftoken():
+    t = cast.alice.token
+    for path, headers in ((f"/websocket/?token={t}", {}), ("/websocket/", bearer(cast.alice)), ("/websocket/", cookie(f'token="{t}"'))):
+        client = site.node.dial(path, headers)
+        client.json()
+        errors, reply = client.ask({"groups": {"jobs": ["summary"]}})
+        assert not errors and reply["groups_current"] == ["jobs-summary"], (errors, reply)
+
+
+# ---- origins ----
+
+
+def test_cookies_from_a_foreign_origin_are_403():
+    for cookies in (f"token={cast.alice.token}", f"awx_sessionid={cast.alice.token}; csrftoken=c"):
+        for origin in ("http://evil.example", "http://127.0.0.1:1", "http://127.0.0.1", "null", f"http://evil.example:{site.node.port}"):
+            assert enter(headers={**cookie(cookies), "Origin": origin}) == 403, origin
+
+
+def test_cookies_from_the_own_origin_are_taken():
+    for origin in (f"http://127.0.0.1:{site.node.port}", f"https://127.0.0.1:{site.node.port}"):
+        assert enter(headers={**cookie(f"token={cast.alice.token}"), "Origin": origin}) == cast.alice.id
+
+
+def test_the_own_origin_with_the_scheme_s_own_port():
+    for host, origin in (("relay.example", "http://relay.example"), ("relay.example:80", "http://relay.example"),
+                         ("Relay.Example", "http://relay.example"), ("relay.example:443", "https://relay.example")):
+        headers = {**cookie(f"token={cast.alice.token}"), "Origin": origin, "Host": host}
+        assert enter(headers=headers) == cast.alice.id, (host, origin)
+
+
+def test_a_foreign_origin_without_cookies_is_no_matter():
+    for headers in (bearer(cast.alice), {}):
+        path = "/websocket/" if headers else f"/websocket/?token={cast.alice.token}"
+        assert enter(path, {**headers, "Origin": "http://evil.example"}) == cast.alice.id
+
+
+def test_listed_origins_are_taken():
+    with Node(allowed_origins="https://ui.example, http://other.example:8080") as node:
+        t = cookie(f"token={cast.alice.token}")
+        for origin in ("https://ui.example", "http://other.example:8080", f"http://127.0.0.1:{node.port}"):
+            assert enter(headers={**t, "Origin": origin}, node=node) == cast.alice.id, origin
+        for origin in ("https://ui.example.evil.example", "http://other.example", "https://xui.example", "https://ui.example:444"):
+            assert enter(headers={**t, "Origin": origin}, node=node) == 403, origin
+
+
+def test_a_star_takes_any_origin():
+    with Node(allowed_origins="*") as node:
+        assert enter(headers={**cookie(f"token={cast.alice.token}"), "Origin": "http://evil.example"}, node=node) == cast.alice.id
+
+
+# ---- replaced functions ----
+
+
+def test_own_functions_may_authenticate_and_authorize():
+    site.sql("""CREATE FUNCTION public.my_authenticate(token text)
+        RETURNS TABLE (user_id bigint, user_name text, token_id bigint, expires timestamptz) LANGUAGE sql AS
+        $$SELECT 4711, 'zoe'::text, 1::bigint, NULL::timestamptz WHERE token = 'open sesame'$$""")
+    site.sql("""CREATE FUNCTION public.my_authorize(user_id bigint, patterns text[])
+        RETURNS TABLE (requested text, allowed text) LANGUAGE sql AS
+        $$SELECT p, p FROM unnest(patterns) p WHERE user_id = 4711 AND p LIKE 'own.%'$$""")
+    with Node(authenticate_function="public.my_authenticate", authorize_function="public.my_authorize") as node:
+        assert enter(headers=bearer(cast.alice), node=node) == 401
+        client = node.dial("/websocket/?token=open%20sesame")
+        assert client.status == 101 and client.json() == {"accept": True, "user": 4711}
+        errors, reply = client.ask({"groups": {"own": [1], "job_events": [1]}})
+        assert errors == ["access denied to channel job_events for resource id 1"], errors
+        assert reply["groups_current"] == ["own-1"], reply
+        site.emit("own", "x", "1", {"n": 1})
+        assert client.json() == {"n": 1}
+
+
+def test_a_function_that_fails_refuses_and_is_logged():
+    site.sql("""CREATE FUNCTION public.broken(token text)
+        RETURNS TABLE (user_id bigint, user_name text, token_id bigint, expires timestamptz) LANGUAGE plpgsql AS
+        $$BEGIN RAISE EXCEPTION 'broken on purpose'; END$$""")
+    with Node(authenticate_function="public.broken") as node:
+        assert enter(headers=bearer(cast.alice), node=node) in (500, 503)
+        assert "broken on purpose" in node.log, node.log
+
+
+if __name__ == "__main__":
+    main()

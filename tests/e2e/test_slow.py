@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""Slow clients and many clients."""
+import resource
+
+from harness import Node, eventually, main, seconds, site
+from wire import Closed, WebSocket
+
+
+def flood(job, count, size=6000):
+    """Events: those of up to 7 kB are in their notification, larger ones travel as tickets."""
+    site.sql(f"""SELECT count(pgrelay.emit('job_events', 'x', '{job}', jsonb_build_object('n', n, 'pad', repeat('x', {size}))))
+        FROM generate_series(1, {count}) n""", "writer")
+
+
+def test_a_client_that_never_reads_is_closed_with_1013_and_no_other_notices():
+    never_reads(6000)
+
+
+def test_a_client_that_never_reads_big_events_is_closed_with_1013_too():
+    """A payload that is still in the database waits for the client all the same."""
+    never_reads(20000)
+
+
+def never_reads(size):
+    with Node(queue_limit="1MB") as node:
+        stuck = node.connect(site.all_seeing, receive_buffer=4096)
+        stuck.join(job_events=[1])
+        good = node.connect(site.all_seeing)
+        good.join(job_events=[1])
+        sent = 0
+        while node.metric("pgrelay_sessions_closed_slow_total") == 0:
+            assert sent < 30 << 20, "the client that never reads is still there"
+            flood(1, 100, size)
+            assert [m["n"] for m in good.take(100)] == list(range(1, 101))
+            sent += 100 * size
+        assert sent > 1 << 20, "closed too early"
+        assert "1013" in node.log, "the log does not tell"
+        flood(1, 100, size)
+        assert [m["n"] for m in good.take(100)] == list(range(1, 101))
+        eventually(lambda: node.metric("pgrelay_sessions") == 1, what="the session is gone")
+
+
+def test_a_client_that_reads_again_in_time_misses_nothing():
+    with Node(queue_limit="64MB") as node:
+        slow = node.connect(site.all_seeing, receive_buffer=4096)
+        slow.join(job_events=[2])
+        witness = node.connect(site.all_seeing)
+        witness.join(job_events=[2])
+        flood(2, 3000)
+        witness.take(3000)
+        assert [m["n"] for m in slow.take(3000)] == list(range(1, 3001))
+
+
+def test_what_a_slow_client_gets_before_its_end_is_in_order_and_ends_with_1013():
+    """It may come to its senses within the time that a close handshake takes."""
+    with Node(queue_limit="1MB") as node:
+        stuck = node.connect(site.all_seeing, receive_buffer=4096)
+        stuck.join(job_events=[3])
+        good = node.connect(site.all_seeing)
+        good.join(job_events=[3])
+        sent = 0
+        while node.metric("pgrelay_sessions_closed_slow_total") == 0:
+            assert sent < 5000, "the client that never reads is still there"
+            flood(3, 100)
+            good.take(100)
+            sent += 100
+        got = []
+        try:
+            while True:
+                got.append(stuck.json()["n"])
+        except Closed as closed:
+            assert closed.code == 1013, closed
+        assert got == [n % 100 + 1 for n in range(len(got))], "a gap before the close"
+        assert len(got) < sent
+
+
+def test_a_client_that_takes_nothing_is_given_up_after_the_write_timeout():
+    with Node(write_timeout="1s", queue_limit="64MB") as node:
+        stuck = node.connect(site.all_seeing, receive_buffer=4096)
+        stuck.join(job_events=[4])
+        flood(4, 2000)
+        eventually(lambda: node.metric("pgrelay_sessions") == 0, what="the client that takes nothing is given up")
+
+
+def test_300_connections_at_once():
+    with Node() as node:
+        token = site.all_seeing.token
+        clients = [WebSocket(node.port, timeout=seconds(30)) for _ in range(300)]
+        site.clients += clients
+        for c in clients:
+            c.send(c.request(f"/websocket/?token={token}"))
+        for c in clients:
+            c.read_response()
+            assert c.status == 101, c.status
+            c.send_json({"groups": {"job_events": [5]}})
+        for c in clients:
+            assert c.json()["accept"] is True
+            assert c.json()["groups_current"] == ["job_events-5"]
+        assert node.metric("pgrelay_sessions") == 300
+        for n in range(10):
+            site.emit("job_events", "x", "5", {"n": n})
+        for c in clients:
+            assert c.take(10) == [{"n": n} for n in range(10)]
+        for c in clients:
+            c.close()
+        eventually(lambda: node.metric("pgrelay_sessions") == 0, what="all sessions are gone")
+
+
+def test_connecting_and_leaving_in_a_hurry():
+    with Node() as node:
+        token = site.all_seeing.token
+        for _ in range(500):
+            c = WebSocket(node.port)
+            c.send(c.request(f"/websocket/?token={token}"))
+            c.close()
+        last = node.connect(site.all_seeing)
+        last.assert_alive()
+        eventually(lambda: node.metric("pgrelay_sessions") == 1, what="only the last session is left")
+
+
+def test_more_connections_than_descriptors_are_survived():
+    """EMFILE: accepting pauses, and goes on when descriptors are free again."""
+    with Node() as node:
+        resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (60, 60))
+        served = node.connect(site.all_seeing)
+        served.join(job_events=[6])
+        crowd = []
+        for _ in range(100):
+            c = WebSocket(node.port, timeout=seconds(20))
+            site.clients.append(c)
+            crowd.append(c)
+        site.emit("job_events", "x", "6", {"n": 1})
+        assert served.json() == {"n": 1}
+        for c in crowd:
+            c.close()
+        eventually(lambda: node.get("/healthz").status == 200, what="the node accepts again")
+        node.connect(site.all_seeing).assert_alive()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+#!/usr/bin/env python3
+"""pgrelay watch: a job's output in a terminal, its status as exit status, back again after every loss."""
+import json
+import os
+import re
+import signal
+
+from harness import Node, eventually, main, site
+
+
+def start(*argv, user=None, node=None, token=None, env=None):
+    """watch, connected to the default node."""
+    node = node or site.node
+    before = node.metric("pgrelay_sessions") if node.is_running() else 0
+    env = {"PGRELAY_URL": node.url(), "PGRELAY_TOKEN": token or (user or site.all_seeing).token, **(env or {})}
+    process = site.start("watch", *argv, env=env)
+    process.ready = lambda: eventually(
+        lambda: node.metric("pgrelay_sessions") > before and node.metric("pgrelay_subscriptions") > 0, what="watch has joined")
+    return process
+
+
+def watch_to_the_end(*argv, status, **options):
+    process = start(*argv, **options)
+    assert process.wait() == status, process.describe()
+    return process
+
+
+def run(job, *command, status=0):
+    site.pgrelay("run", "--quiet", "--job", job, "--", *command, user="writer", status=status)
+
+
+def finished_job(status, lines=0):
+    job = site.job(status="running")
+    if lines:
+        site.sql(f"INSERT INTO pgrelay.job_event (job_id, counter, stdout) SELECT {job}, n, 'l' || n FROM generate_series(1, {lines}) n", "writer")
+    site.sql(f"UPDATE pgrelay.job SET status = '{status}' WHERE id = {job}", "writer")
+    return job
+
+
+# ---- output ----
+
+
+def test_job_events_print_their_stdout():
+    job = site.job()
+    process = start(f"job_events-{job}", "--until-finished")
+    process.ready()
+    run(job, "printf", "a\\n\\n  b\\nü€😀\\n")
+    assert process.wait() == 0, process.describe()
+    assert process.out == "a\n\n  b\nü€😀\n", process.describe()
+
+
+def test_json_prints_messages_as_they_came():
+    process = start("demo-1", "--json")
+    process.ready()
+    texts = []
+    for payload in ('{"n": 1, "text": "ü\\n"}', '{"big": 1.50, "z": null, "a": "x"}'):
+        site.sql(f"SELECT pgrelay.emit('demo', 'x', '1', '{payload}')", "writer")
+        texts.append(site.sql(f"SELECT '{payload}'::jsonb::text"))
+    eventually(lambda: [line for line in process.out.splitlines() if json.loads(line).keys() & {"n", "big"}] == texts,
+               what="both messages, one a line\n" + process.describe())
+
+
+def test_other_messages_print_one_line_each():
+    process = start("jobs-status_changed", "schedules-changed")
+    process.ready()
+    job = site.job(name="shown", status="pending")
+    site.sql("INSERT INTO pgrelay.schedule (name) VALUES ('s')", "writer")
+    eventually(lambda: len(process.out.splitlines()) == 2, what="two lines")
+    first, second = process.out.splitlines()
+    assert str(job) in first and "pending" in first, first
+    assert "schedule" in second, second
+
+
+def test_several_groups_and_uuids():
+    uuid = "550e8400-e29b-41d4-a716-446655440000"
+    process = start("demo-1", f"my-type-{uuid}", "my-type-7", "other-a-b", "--json")
+    process.ready()
+    for type, action, key in (("demo", "x", "1"), ("my-type", "x", uuid), ("my-type", "x", "7"), ("other", "a-b", "q"), ("demo", "x", "2")):
+        site.emit(type, action, key, {"is": f"{type} {action} {key}"})
+    site.emit("demo", "x", "1", {"is": "end"})
+    eventually(lambda: '"end"' in process.out, what="the last message")
+    got = [json.loads(line)["is"] for line in process.out.splitlines() if '"is"' in line]
+    assert got == ["demo x 1", f"my-type x {uuid}", "my-type x 7", "other a-b q", "end"], got
+
+
+def test_control_characters_of_other_messages_do_not_reach_the_terminal():
+    process = start("jobs-status_changed")
+    process.ready()
+    site.job(name="evil \x1b[2J name", status="pending")
+    eventually(lambda: "pending" in process.out, what="the status")
+    assert "\x1b" not in process.out, repr(process.out)
+
+
+def test_a_big_line_comes_whole():
+    job = site.job()
+    process = start(f"job_events-{job}", "--until-finished")
+    process.ready()
+    run(job, "sh", "-c", "head -c 60000 /dev/zero | tr '\\0' x; echo; echo end")
+    assert process.wait() == 0, process.describe()
+    assert process.out == "x" * 60000 + "\nend\n", len(process.out)
+
+
+# ---- exit status ----
+
+
+def test_until_finished_ends_with_the_job_s_status():
+    for command, run_status, status in (("true", 0, 0), ("false", 1, 1), ("/no/such/command", 127, 3)):
+        job = site.job()
+        process = start(f"job_events-{job}", "--until-finished")
+        process.ready()
+        run(job, command, status=run_status)
+        assert process.wait() == status, process.describe()
+
+
+def test_a_canceled_job_is_4():
+    job = site.job()
+    process = start(f"job_events-{job}", "--until-finished")
+    process.ready()
+    site.sql(f"UPDATE pgrelay.job SET status = 'canceled' WHERE id = {job}", "writer")
+    assert process.wait() == 4, process.describe()
+
+
+def test_a_job_that_is_over_already_ends_it_at_once():
+    for status, exit_status in (("successful", 0), ("failed", 1), ("error", 3), ("canceled", 4)):
+        watch_to_the_end(f"job_events-{finished_job(status)}", "--until-finished", status=exit_status)
+
+
+def test_of_several_jobs_the_highest_status_counts_when_all_are_over():
+    first, second = site.job(status="running"), site.job(status="running")
+    process = start(f"job_events-{first}", f"job_events-{second}", "--until-finished")
+    process.ready()
+    site.sql(f"UPDATE pgrelay.job SET status = 'error' WHERE id = {first}", "writer")
+    site.sql(f"INSERT INTO pgrelay.job_event (job_id, counter, stdout) VALUES ({second}, 1, 'still here')", "writer")
+    process.wait_for("still here")
+    assert process.is_running()
+    site.sql(f"UPDATE pgrelay.job SET status = 'failed' WHERE id = {second}", "writer")
+    assert process.wait() == 3, process.describe()
+
+
+def test_other_kinds_of_jobs_end_it_too():
+    job = site.job(kind="project_update", status="running")
+    process = start(f"project_update_events-{job}", "--until-finished")
+    process.ready()
+    site.sql(f"INSERT INTO pgrelay.job_event (job_id, counter, stdout) VALUES ({job}, 1, 'updating')", "writer")
+    site.sql(f"UPDATE pgrelay.job SET status = 'successful' WHERE id = {job}", "writer")
+    assert process.wait() == 0 and process.out == "updating\n", process.describe()
+
+
+def test_missing_lines_are_5_and_said():
+    """It comes when the job's first lines are over: they cannot be had any more."""
+    job = site.job(status="running")
+    site.sql(f"INSERT INTO pgrelay.job_event (job_id, counter, stdout) SELECT {job}, n, 'early' FROM generate_series(1, 3) n", "writer")
+    process = start(f"job_events-{job}", "--until-finished")
+    process.ready()
+    site.sql(f"INSERT INTO pgrelay.job_event (job_id, counter, stdout) VALUES ({job}, 4, 'seen')", "writer")
+    site.sql(f"UPDATE pgrelay.job SET status = 'successful' WHERE id = {job}", "writer")
+    assert process.wait() == 5, process.describe()
+    assert process.out == "seen\n" and re.search(r"missing|lost|3 lines", process.err), process.describe()
+
+
+def test_wrong_usage_is_2():
+    for argv in ((), ("--no-such-option",), ("job_events",), ("job_events-1", "--follow", "--until-finished"), ("jobs-summary", "--until-finished")):
+        watch_to_the_end(*argv, status=2)
+
+
+def test_no_token_is_said():
+    done = site.pgrelay("watch", "job_events-1", "--url", site.node.url(), status=None)
+    assert done.returncode in (2, 6) and "token" in done.stderr, (done.returncode, done.stderr)
+
+
+def test_a_wrong_token_is_6_and_not_tried_again():
+    process = watch_to_the_end("job_events-1", token="wrong", status=6)
+    assert "401" in process.err or "refused" in process.err, process.describe()
+
+
+def test_a_group_not_granted_is_6():
+    job = site.job()
+    process = watch_to_the_end(f"job_events-{job}", "--until-finished", user=site.user("job_events.*.0"), status=6)
+    assert str(job) in process.err, process.describe()
+
+
+def test_interrupted_it_ends():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = start("demo-1", "--follow")
+        process.ready()
+        process.signal(number)
+        assert process.wait() in (0, 128 + number, -number), process.describe()
+        eventually(lambda: site.node.metric("pgrelay_sessions") == 0, what="the session has ended")
+
+
+# ---- ways to say where and who ----
+
+
+def test_url_and_token_as_flags():
+    job = finished_job("successful")
+    for path in ("/websocket/", "/websocket", "/api/websocket/", ""):
+        done = site.pgrelay("watch", f"job_events-{job}", "--until-finished", "--url", site.node.url(path), "--token", site.all_seeing.token,
+                            status=None)
+        assert done.returncode == 0 or path == "", (path, done.stderr)
+
+
+def test_the_token_from_a_file():
+    path = os.path.join(site.folder, "token")
+    with open(path, "w") as f:
+        f.write(site.all_seeing.token + "\n")
+    job = finished_job("successful")
+    site.pgrelay("watch", f"job_events-{job}", "--until-finished", "--url", site.node.url(), "--token-file", path)
+
+
+def test_the_url_from_the_listen_setting():
+    job = finished_job("successful")
+    site.pgrelay("watch", f"job_events-{job}", "--until-finished", env={
+        "PGRELAY_LISTEN": f"127.0.0.1:{site.node.port}", "PGRELAY_TOKEN": site.all_seeing.token})
+
+
+def test_a_broken_url_is_said():
+    for url in ("", "nonsense", "ftp://x/", "ws://", "ws://127.0.0.1:99999/"):
+        done = site.pgrelay("watch", "job_events-1", "--url", url, "--token", "x", status=None)
+        assert done.returncode in (1, 2) and done.stderr, (url, done.returncode)
+
+
+# ---- losses ----
+
+
+def test_it_reconnects_when_the_node_restarts():
+    first = Node()
+    job = site.job(status="running")
+    process = start(f"job_events-{job}", "--until-finished", node=first)
+    process.ready()
+    site.sql(f"INSERT INTO pgrelay.job_event (job_id, counter, stdout) VALUES ({job}, 1, 'before')", "writer")
+    process.wait_for("before")
+    first.stop()
+    process.wait_for("connect", stream="err")
+    with Node(port=first.port) as second:
+        eventually(lambda: second.metric("pgrelay_subscriptions") > 0, what="watch is back")
+        site.sql(f"INSERT INTO pgrelay.job_event (job_id, counter, stdout) VALUES ({job}, 2, 'after')", "writer")
+        process.wait_for("after")
+        site.sql(f"UPDATE pgrelay.job SET status = 'successful' WHERE id = {job}", "writer")
+        assert process.wait() == 0, process.describe()
+    assert process.out == "before\nafter\n", process.describe()
+
+
+def test_a_job_that_ended_while_it_was_away_is_noticed():
+    first = Node()
+    job = site.job(status="running")
+    process = start(f"job_events-{job}", "--until-finished", node=first)
+    process.ready()
+    first.stop()
+    site.sql(f"UPDATE pgrelay.job SET status = 'failed' WHERE id = {job}", "writer")
+    with Node(port=first.port):
+        assert process.wait() == 1, process.describe()
+
+
+def test_lines_missed_while_it_was_away_are_5():
+    first = Node()
+    job = site.job(status="running")
+    process = start(f"job_events-{job}", "--until-finished", node=first)
+    process.ready()
+    first.stop()
+    site.sql(f"INSERT INTO pgrelay.job_event (job_id, counter, stdout) VALUES ({job}, 1, 'missed')", "writer")
+    with Node(port=first.port) as second:
+        eventually(lambda: second.metric("pgrelay_subscriptions") > 0, what="watch is back")
+        site.sql(f"INSERT INTO pgrelay.job_event (job_id, counter, stdout) VALUES ({job}, 2, 'seen')", "writer")
+        site.sql(f"UPDATE pgrelay.job SET status = 'successful' WHERE id = {job}", "writer")
+        assert process.wait() == 5, process.describe()
+
+
+def test_it_waits_for_a_node_that_is_not_up_yet():
+    with Node() as early:
+        port = early.port
+    job = finished_job("successful")
+    process = site.start("watch", f"job_events-{job}", "--until-finished", env={
+        "PGRELAY_URL": f"ws://127.0.0.1:{port}/websocket/", "PGRELAY_TOKEN": site.all_seeing.token})
+    process.wait_for("connect", stream="err")
+    with Node(port=port):
+        assert process.wait() == 0, process.describe()
+
+
+if __name__ == "__main__":
+    main()

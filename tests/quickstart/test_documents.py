@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""What the documents, the manual pages and the samples say is what the program does."""
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+from harness import TOP_BUILDDIR, TOP_SRCDIR, SqlError, main, need, read_text, site  # noqa: E402
+
+COMMANDS = {
+    "serve": [], "check": [], "emit": [], "run": [], "watch": [], "config": [],
+    "schema": ["install", "upgrade", "print", "uninstall"],
+    "token": ["create", "list", "revoke"],
+    "grant": ["add", "list", "remove"],
+}
+
+
+def source(name):
+    return read_text(os.path.join(TOP_SRCDIR, name))
+
+
+def manual(name):
+    """A manual page as plain text, in one line."""
+    done = subprocess.run(
+        [need("mandoc", "mandoc"), "-T", "utf8", "-O", "width=500", os.path.join(TOP_SRCDIR, "docs", name)],
+        stdout=subprocess.PIPE, text=True, check=True,
+    )
+    return re.sub(r"\s+", " ", re.sub(".\b", "", done.stdout))
+
+
+def options():
+    """From `pgrelay config --list`: name -> (text, default, needs a restart)."""
+    listed = {}
+    for block in site.pgrelay("config", "--list").stdout.split("\n\n")[1:]:
+        text, setting = block.strip().split("\n")
+        name, default = re.fullmatch(r"#(\w+) = '?(.*?)'?", setting).groups()
+        restart = text.endswith(" (restart)")
+        listed[name] = (text.removeprefix("# ").removesuffix(" (restart)"), default, restart)
+    assert len(listed) > 20, listed
+    return listed
+
+
+def test_the_sample_is_the_list_of_settings():
+    assert source("contrib/pgrelay.conf.sample") == site.pgrelay("config", "--list").stdout, \
+        "make samples writes contrib/pgrelay.conf.sample anew"
+
+
+def test_the_sample_is_valid_with_every_setting_uncommented():
+    path = os.path.join(site.folder, "pgrelay.conf")
+    with open(path, "w") as f:
+        f.write(re.sub(r"^#(\w+ = )", r"\1", source("contrib/pgrelay.conf.sample"), flags=re.M))
+    site.pgrelay("config", "--check", "--config", path)
+
+
+def test_the_manual_describes_each_setting():
+    page = source("docs/pgrelay.conf.5")
+    items = dict(re.findall(r"^\.It Ic (\w+)\n(\(.*\)\n[^.].*)$", page, re.M))
+    listed = options()
+    assert list(items) == list(listed), set(items) ^ set(listed) or "not in the order of the table"
+    for name, (text, default, restart) in listed.items():
+        facts, sentence = items[name].split("\n")
+        assert f"; default {default or 'empty'}" in facts, (facts, default)
+        assert facts.endswith("; restart)") == restart, (facts, restart)
+        assert sentence.lower() == text.lower() + ".", (sentence, text)
+
+
+def test_the_manual_names_each_command_and_option():
+    page, commands = manual("pgrelay.8"), source("docs/commands.md")
+    help_text = site.pgrelay("--help").stdout
+    assert re.findall(r"^  (\w+) ", help_text, re.M) == list(COMMANDS) or \
+        set(re.findall(r"^  (\w+) ", help_text, re.M)) == set(COMMANDS), help_text
+    for command, parts in COMMANDS.items():
+        assert f"pgrelay {command}" in page and f"`{command}" in commands, command
+        if parts:
+            found = re.findall(r"^  (\w+) ", site.pgrelay(command, "--help").stdout, re.M)
+            assert found == parts, (command, found)
+        for part in parts or [""]:
+            text = site.pgrelay(command, *part.split(), "--help").stdout
+            own = text.split("\nSettings", 1)[0]
+            flags = set(re.findall(r"^  (--[\w-]+)", own, re.M))
+            assert {"--config", "--help"} <= flags, text
+            for flag in flags:
+                assert flag in page, (command, part, flag)
+                if flag not in ("--config", "--help"):
+                    assert flag in commands, (command, part, flag)
+            assert part in page and part in commands, (command, part)
+
+
+def test_the_manuals_are_well_formed():
+    pages = sorted(glob.glob(os.path.join(TOP_SRCDIR, "docs", "*.[58]")))
+    assert len(pages) == 2
+    done = subprocess.run([need("mandoc", "mandoc"), "-T", "lint", *pages], stdout=subprocess.PIPE, text=True)
+    complaints = [
+        line for line in done.stdout.splitlines()
+        if "STYLE: input text line longer" not in line and "STYLE: referenced manual not found" not in line
+    ]
+    assert not complaints, "\n".join(complaints)
+
+
+def test_the_metrics_are_those_of_the_node():
+    told = re.findall(r"^# HELP (\w+) (.*)$", site.node.get("/metrics").body, re.M)
+    types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", site.node.get("/metrics").body, re.M))
+    written = re.findall(r"^\| `(pgrelay_\w+)` \| (.*?) \|$", source("docs/operations.md"), re.M)
+    assert dict(written) == {name: f"{types[name]}: {text}" for name, text in told if name != "pgrelay_info"} | \
+        {"pgrelay_info": dict(written)["pgrelay_info"]}
+    for name in set(re.findall(r"`(pgrelay_\w+)`", source("docs/operations.md") + source("docs/protocol.md"))):
+        assert name in types or name in ("pgrelay_node", "pgrelay_emitter"), name
+
+
+def test_settings_named_in_the_documents_exist():
+    known = set(options())
+    for document in ("docs/operations.md", "docs/design.md", "docs/protocol.md", "docs/commands.md", "SECURITY.md"):
+        text = source(document)
+        for name in re.findall(r"\bsetting `(\w+)`|`(\w+_(?:timeout|limit|interval|buffer|bytes|origins|max|port))`", text):
+            assert (name[0] or name[1]) in known, (document, name)
+
+
+def test_links_lead_somewhere():
+    documents = [p for p in glob.glob(os.path.join(TOP_SRCDIR, "**", "*.md"), recursive=True) if "node_modules" not in p]
+    for document in documents:
+        for link in re.findall(r"\]\(([^)#]+)\)", read_text(document)):
+            assert os.path.exists(os.path.join(os.path.dirname(document), link)), (document, link)
+    for document in ("README.md", "HACKING", "SECURITY.md", *(f"docs/{d}.md" for d in ("operations", "design"))):
+        for path in re.findall(r"\b((?:contrib|docs|src|sql|tests)/[\w./-]*\w)", source(document)):
+            if "NAME" not in path:
+                assert os.path.exists(os.path.join(TOP_SRCDIR, path)), (document, path)
+
+
+def test_sql_in_operations_runs():
+    blocks = re.findall(r"^```sql\n(.*?)^```", source("docs/operations.md"), re.M | re.S)
+    assert len(blocks) >= 2
+    site.sql("CREATE ROLE app LOGIN")
+    for block in blocks:
+        try:
+            site.sql(block)
+        except SqlError as e:
+            raise AssertionError(f"{block}\n{e}") from e
+    # What the roles are said to be enough for.
+    site.pgrelay("check", user="relay")
+    assert site.pgrelay("emit", "demo", "x", "1", "{}", user="app").stdout.strip().isdigit()
+
+
+def test_the_systemd_unit():
+    unit = read_text(os.path.join(TOP_BUILDDIR, "contrib", "systemd", "pgrelay.service"))
+    assert "@bindir" not in unit and "@sysconfdir" not in unit
+    start = re.search(r"^ExecStart=(\S+)/pgrelay serve$", unit, re.M).group(1)
+    makefile = read_text(os.path.join(TOP_BUILDDIR, "Makefile"))
+    prefix = re.search(r"^prefix = (.*)$", makefile, re.M).group(1)
+    assert start == f"{prefix}/bin", (start, prefix)
+    if shutil.which("systemd-analyze") is None:
+        return
+    # On a host where the program is not installed, and the user does not exist, the rest can be verified.
+    path = os.path.join(site.folder, "pgrelay.service")
+    with open(path, "w") as f:
+        f.write(unit.replace(f"{start}/pgrelay", "/bin/true").replace("User=pgrelay", "User=root"))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    complaints = [line for line in done.stdout.splitlines() if "pgrelay.service" in line]
+    assert not complaints, done.stdout
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+\c - test_owner
+LISTEN pgrelay;
+ALTER SEQUENCE pgrelay.users_id_seq RESTART 501;
+ALTER SEQUENCE pgrelay.token_id_seq RESTART 901;
+
+-- users
+SELECT pgrelay.user_create('alice');
+SELECT pgrelay.user_create('alice');
+SELECT try($$SELECT pgrelay.user_create('')$$);
+SELECT try($$SELECT pgrelay.user_create(NULL)$$);
+SELECT try($$SELECT pgrelay.user_create(E'a\nb')$$);
+SELECT try($$SELECT pgrelay.user_create(repeat('x', 256))$$);
+
+-- tokens
+SELECT token_id, token FROM pgrelay.token_create('alice', NULL, 'laptop') \gset alice_
+SELECT :alice_token_id, :'alice_token' ~ '^pgr_[0-9a-f]{64}$' AS form;
+ALTER SEQUENCE pgrelay.users_id_seq RESTART 601;
+SELECT token_id, token FROM pgrelay.token_create('bob ''😀''', '1 hour') \gset bob_
+SELECT user_id, user_name, token_id, expires FROM pgrelay.authenticate(:'alice_token');
+SELECT user_name, token_id, expires BETWEEN now() + interval '59 min' AND now() + interval '61 min' AS expires
+FROM pgrelay.authenticate(:'bob_token');
+SELECT count(*) AS plain FROM pgrelay.token t WHERE t::text LIKE '%' || :'alice_token' || '%';
+SELECT octet_length(hash), description FROM pgrelay.token WHERE id = :alice_token_id;
+SELECT count(*) FROM pgrelay.authenticate(NULL);
+SELECT count(*) FROM pgrelay.authenticate('');
+SELECT count(*) FROM pgrelay.authenticate(upper(:'alice_token'));
+SELECT count(*) FROM pgrelay.authenticate(:'alice_token' || ' ');
+SELECT count(*) FROM pgrelay.authenticate(''' OR true --');
+SELECT try($$SELECT pgrelay.token_create('alice', '0')$$);
+SELECT try($$SELECT pgrelay.token_create('alice', '-1 s')$$);
+SELECT try($$SELECT pgrelay.token_create(NULL)$$);
+SELECT try($$SELECT pgrelay.token_create('')$$);
+-- expired
+UPDATE pgrelay.token SET expires = clock_timestamp() WHERE id = :bob_token_id;
+SELECT count(*) FROM pgrelay.authenticate(:'bob_token');
+-- revoked
+SELECT pgrelay.token_revoke(:bob_token_id);
+SELECT pgrelay.token_revoke(:bob_token_id);
+SELECT pgrelay.token_revoke(NULL);
+
+-- grants
+SELECT pgrelay.grant_add('alice', 'job_events.*.42');
+SELECT pgrelay.grant_add('alice', 'job_events.*.42');
+SELECT try(format('SELECT pgrelay.grant_add(%L, %L)', 'nobody', '*.*.*'));
+SELECT try(format('SELECT pgrelay.grant_add(%L, %L)', NULL, '*.*.*'));
+SELECT left(p, 20) AS pattern, left(split_part(try(format('SELECT pgrelay.grant_add(%L, %L)', 'alice', p)), ' | ', 1), 60) AS answer
+FROM unnest(ARRAY[NULL, '', '*', '*.*', 'a.b', 'a b.*.*', 'a.b c.*', '.*.*', '*..*', 'a.b.c d', 'a.b.c,d', 'a.b.*c', 'a.b.%',
+                  'a.b.%2a', 'a.b.%41', E'a.b.c\nd', 'é.*.*', 'a.b.' || repeat('x', 256), 'a.b.' || repeat('%25', 256)]) p;
+SELECT try($$SELECT pgrelay.grant_add('alice', '*')$$);
+SELECT p AS pattern, pgrelay.grant_add('alice', p), pgrelay.grant_remove('alice', p)
+FROM unnest(ARRAY['*.*.*', 'a.b.', 'a.b.c.d', 'a.b.%2A', 'a.b.%20%25%2A%2C', '*.save.é😀']) p;
+SELECT octet_length(p), pgrelay.grant_add('alice', p), pgrelay.grant_remove('alice', p)
+FROM unnest(ARRAY['a.b.' || repeat('x', 255), 'a.b.' || repeat('%25', 255)]) p;
+SELECT pgrelay.grant_remove('alice', '*.*.*');
+SELECT try($$SELECT pgrelay.grant_remove('nobody', '*.*.*')$$);
+
+-- what is allowed
+SELECT pgrelay.grant_add('alice', 'jobs.status_changed.*'), pgrelay.grant_add('alice', '*.save.%2A');
+SELECT * FROM pgrelay.authorize(501, ARRAY['*.*.*', 'job_events.*.42', 'job_events.verbose.42', 'job_events.*.43', 'job_events.*.*',
+                                           'jobs.*.*', 'jobs.*.42', 'jobs.summary.*', 'x.save.%2A', 'x.save.*', 'x.save.y', 'job_events',
+                                           '', NULL, '*', 'a b.c.d', 'JOBS.*.*'])
+ORDER BY 1, 2;
+SELECT count(*) FROM pgrelay.authorize(501, '{}');
+SELECT count(*) FROM pgrelay.authorize(501, NULL);
+SELECT count(*) FROM pgrelay.authorize(NULL, ARRAY['*.*.*']);
+SELECT count(*) FROM pgrelay.authorize(-1, ARRAY['*.*.*']);
+SELECT * FROM pgrelay.authorize(501, ARRAY['job_events.*.42', 'job_events.*.42']);
+
+-- announced
+BEGIN;
+UPDATE pgrelay.grants SET user_id = (SELECT id FROM pgrelay.users WHERE name LIKE 'bob%') WHERE pattern = 'jobs.status_changed.*';
+SELECT pgrelay.grant_add('alice', 'a.*.*'), pgrelay.grant_add('alice', 'b.*.*');
+COMMIT;
+BEGIN;
+SELECT pgrelay.grant_remove('alice', 'a.*.*');
+ROLLBACK;
+DELETE FROM pgrelay.grants WHERE false;
+DELETE FROM pgrelay.users WHERE name = 'alice';
+SELECT count(*) FROM pgrelay.authenticate(:'alice_token');
+TRUNCATE pgrelay.grants;
+DELETE FROM pgrelay.users;

@@ -1,0 +1,86 @@
+-- The schema once more, in a database of its own, with a spy in the place of
+-- pg_notify().
+\c - postgres
+CREATE DATABASE test_packing OWNER test_owner;
+\c test_packing test_owner
+CREATE TABLE public.packet (n serial, payload text);
+CREATE FUNCTION public.spy_notify(channel text, payload text) RETURNS void LANGUAGE sql
+AS 'SELECT pg_notify($1, $2); INSERT INTO public.packet (payload) VALUES ($2)';
+\! psql -X -q -1 -v ON_ERROR_STOP=1 -v SHOW_CONTEXT=never -d test_packing -U test_owner <schema_spy.sql
+CREATE VIEW public.record AS
+    SELECT n, place, split_part(line, ' ', 1) AS kind, split_part(line, ' ', 2)::bigint AS id, line
+    FROM public.packet, unnest(string_to_array(payload, E'\n')) WITH ORDINALITY AS l (line, place);
+
+-- record sizes around the limit, in steps of one octet, of one, two and four octets a character
+CREATE FUNCTION public.sized(octets integer, filler text) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT jsonb_build_object('x', repeat(filler, (octets - 9) / octet_length(filler))
+                                   || repeat('.', (octets - 9) % octet_length(filler)))
+$$;
+SELECT octet_length(public.sized(100, 'é')::text), octet_length(public.sized(101, '😀')::text);
+SELECT count(pgrelay.emit('size', 'a', filler, public.sized(n, filler)))
+FROM generate_series(7800, 8100) n, unnest(ARRAY['.', 'é', '😀']) filler;
+SELECT r.kind, count(*), max(octet_length(r.line)) AS longest,
+       bool_and(octet_length(concat('e ', r.id, ' ', floor(extract(epoch FROM e.time) * 1000000), ' size.a.',
+                                    e.key, ' ', e.payload)) <= 7999) AS fits_inline,
+       bool_or(octet_length(concat('e ', r.id, ' ', floor(extract(epoch FROM e.time) * 1000000), ' size.a.',
+                                   e.key, ' ', e.payload)) <= 7999) AS any_fits_inline
+FROM public.record r JOIN pgrelay.event e USING (id) GROUP BY r.kind ORDER BY r.kind;
+-- a ticket tells length and digest
+SELECT bool_and(split_part(r.line, ' ', 5)::int = octet_length(e.payload)
+                AND split_part(r.line, ' ', 6) = encode(sha256(convert_to(e.payload, 'UTF8')), 'hex')
+                AND split_part(r.line, ' ', 7) = '-' AND split_part(r.line, ' ', 8) = '') AS right
+FROM public.record r JOIN pgrelay.event e USING (id) WHERE r.kind = 't';
+
+-- many rows in one statement
+TRUNCATE public.packet;
+INSERT INTO pgrelay.job (id) VALUES (1);
+TRUNCATE public.packet;
+INSERT INTO pgrelay.job_event (job_id, counter, stdout)
+SELECT 1, n, 'line ' || n FROM generate_series(10000, 1, -1) n;
+SELECT count(*) < 900 AS few, max(octet_length(payload)) <= 7999 AS short,
+       min(octet_length(payload)) FILTER (WHERE n < (SELECT max(n) FROM public.packet)) > 7000 AS full
+FROM public.packet;
+SELECT count(*), bool_and(kind = 'e') AS inline,
+       array_agg((regexp_match(line, '"counter":(\d+)'))[1]::int ORDER BY n, place)
+           = array(SELECT generate_series(1, 10000)) AS in_order,
+       array_agg(id ORDER BY n, place) = array_agg(id ORDER BY id) AS ids_ascend
+FROM public.record;
+SELECT count(*), count(DISTINCT xid) FROM pgrelay.event WHERE type = 'job_events';
+
+-- small and large mixed
+TRUNCATE public.packet;
+SELECT count(*) FROM pgrelay.emit_many(
+    ARRAY(SELECT ('mixed', 'a', n, public.sized(CASE WHEN n % 5 = 0 THEN 20000 ELSE 100 + n END, '.'))::pgrelay.new_event
+          FROM generate_series(1, 100) n));
+SELECT kind, count(*) FROM public.record GROUP BY kind ORDER BY kind;
+SELECT count(*) AS packets, max(octet_length(payload)) <= 7999 AS short FROM public.packet;
+SELECT array_agg((regexp_match(line, 'mixed\.a\.(\d+) '))[1]::int ORDER BY n, place)
+       = array(SELECT generate_series(1, 100)) AS in_order
+FROM public.record;
+
+-- 20 MB
+TRUNCATE public.packet;
+SELECT pgrelay.emit('huge', 'a', 'b', jsonb_build_object('x', repeat('20 MB ', 20 * 1024 * 1024 / 6))) AS id \gset
+SELECT kind, octet_length(line) < 150 AS short, split_part(line, ' ', 5) AS octets FROM public.record;
+SELECT octet_length(pgrelay.event_payload(:id));
+INSERT INTO pgrelay.job_event (job_id, counter, stdout) VALUES (1, 10001, repeat('20 MB"', 20 * 1024 * 1024 / 6));
+SELECT octet_length(pgrelay.event_payload(max(id))) FROM public.record;
+SELECT (pgrelay.event_payload(max(id))::json->>'stdout') = repeat('20 MB"', 20 * 1024 * 1024 / 6) AS same FROM public.record;
+
+-- so much in one statement that it would fill the memory: tickets from there on
+TRUNCATE public.packet;
+INSERT INTO pgrelay.job_event (job_id, counter, stdout)
+SELECT 1, 20000 + n, repeat('x', 7000) FROM generate_series(1, 10000) n;
+SELECT kind, count(*) > 0 AS some, sum(octet_length(line)) < 68000000 AS bounded,
+       min((regexp_match(e.payload, '"counter":(\d+)'))[1]::int) > 29000 AS late
+FROM public.record JOIN pgrelay.event e USING (id) GROUP BY kind ORDER BY kind;
+SELECT count(*) FROM pgrelay.event WHERE id >= (SELECT min(id) FROM public.record);
+
+-- changes of access
+TRUNCATE public.packet;
+INSERT INTO pgrelay.users (name) SELECT 'user ' || n FROM generate_series(1, 1000) n;
+INSERT INTO pgrelay.grants (user_id, pattern)
+SELECT id, pattern FROM pgrelay.users, unnest(ARRAY['a.*.*', 'b.*.*']) pattern;
+SELECT count(*) AS packets, max(octet_length(payload)) <= 7999 AS short FROM public.packet;
+SELECT kind, count(*), count(DISTINCT id) FROM public.record GROUP BY kind;
+\c regression
