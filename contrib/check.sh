@@ -79,12 +79,11 @@ install_npm() {
     npm=$build/npm
     mkdir -p "$npm"
     export PGRELAY_NODE_MODULES="$npm"
-    if [ -d "$npm/node_modules" ] && cmp -s tests/e2e/package-lock.json "$npm/package-lock.json"; then
-        return
+    if ! cmp -s tests/e2e/package-lock.json "$npm/node_modules/.installed"; then
+        cp tests/e2e/package.json tests/e2e/package-lock.json "$npm/" &&
+            (cd "$npm" && npm ci --no-audit --no-fund) &&
+            cp tests/e2e/package-lock.json "$npm/node_modules/.installed"
     fi
-    rm -rf "$npm/node_modules"
-    cp tests/e2e/package.json "$npm/"
-    (cd "$npm" && npm ci --no-audit --no-fund)
 }
 
 # ---- counting ----
@@ -93,10 +92,10 @@ passed=0
 failed=0
 skipped=0
 
-# show FILE LINES: the end of a log, cut where lines are endless.
+# show FILE LINES: the end of a log, without what passed, cut where lines are endless.
 show() {
-    echo "--- $1 ---"
-    tail -n "$2" "$1" | cut -c1-600
+    echo "--- the end of $1 ---"
+    grep -v '^PASS: ' "$1" | tail -n "$2" | cut -c1-400
 }
 
 broken() {
@@ -118,8 +117,8 @@ count_row() {
     failed=$((failed + row_failed))
     skipped=$((skipped + row_skipped))
     find "$1/tests" -name '*.trs' -exec grep -lE '^:test-result: (FAIL|XPASS|ERROR)' {} + 2>/dev/null | while read -r trs; do
-        sed -n 's/^:test-result: \(FAIL\|XPASS\|ERROR\) */FAILED: /p' "$trs"
-        show "${trs%.trs}.log" 120
+        echo "FAILED: ${trs#"$1/"}" | sed 's/\.trs$//'
+        show "${trs%.trs}.log" 300
     done
     [ "$row_skipped" = 0 ] || find "$1/tests" -name '*.log' -exec grep -hE '^(ok|1\.\.0).*# *(skip|SKIP)' {} + || :
 }

@@ -25,7 +25,7 @@ SCRIPT_TESTS = \
 	tests/quickstart/test_documents.py \
 	tests/quickstart/test_readme.py \
 	tests/quickstart/test_quickstart.py
-EXTRA_DIST += $(SCRIPT_TESTS)
+EXTRA_DIST += $(SCRIPT_TESTS) tests/quickstart/tree.py
 .PHONY: check-scripts
 check-scripts:
 	$(MAKE) check TESTS='$(SCRIPT_TESTS)'

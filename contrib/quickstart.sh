@@ -132,7 +132,9 @@ logged() {
     return 1
 }
 
-configure_is_old() { [ ! -x configure ] || [ -n "$(find configure.ac m4 -newer configure)" ]; }
+configure_is_old() {
+    [ ! -x configure ] || [ ! -e build-aux/tap-driver.sh ] || [ -n "$(find configure.ac m4 -newer configure)" ]
+}
 
 build_all() {
     if configure_is_old; then
@@ -325,6 +327,7 @@ run_demo() {
 
 stay() {
     ended_well=yes
+    start_watch jobs-status_changed job_events-verbose --follow
     cat <<TEXT
 
 All of it stays up until Ctrl-C. Run a command of your own as a job, from another terminal:
@@ -332,7 +335,6 @@ All of it stays up until Ctrl-C. Run a command of your own as a job, from anothe
   $build/pgrelay run -- ls -l /
 Every job's lines and status appear here:
 TEXT
-    start_watch jobs-status_changed job_events-verbose --follow
     wait "$job_watch" || :
     cat "$home/watch.log" >&2
     fail 'pgrelay watch has ended'

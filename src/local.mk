@@ -14,6 +14,7 @@ libpgrelay_a_SOURCES = \
 	%D%/relay/hub.c %D%/relay/hub.h \
 	%D%/relay/dispatch.c %D%/relay/dispatch.h \
 	%D%/relay/rotation.c %D%/relay/rotation.h \
+	%D%/relay/schema_check.c %D%/relay/schema_check.h \
 	%D%/relay/relay.c %D%/relay/relay.h \
 	%D%/relay/msg.c %D%/relay/msg.h \
 	%D%/relay/sendq.c %D%/relay/sendq.h \

@@ -2,7 +2,7 @@
 #include "config.h"
 #include "cli/cli.h"
 #include "cli/cli_args.h"
-#include "core/conf.h"
+#include "cli/schema_sql.h"
 #include "relay/relay.h"
 
 int
@@ -19,7 +19,5 @@ cli_serve(int argc, char **argv)
 
 	if (!cli_args_start(&args, &usage, argc, argv, &status))
 		return status;
-	status = relay_run();
-	conf_free();
-	return status;
+	return relay_run(schema_sql_version);
 }

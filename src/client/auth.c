@@ -70,7 +70,7 @@ auth_authenticate(const char *token, auth_done done, void *arg)
 	request->done = done;
 	request->arg = arg;
 	request->query =
-	    pg_query_send(auth_pool, sql, 1, params, (long)conf.query_timeout_ms, auth_on_answer, request);
+	    pg_query_ask(auth_pool, sql, 1, params, (long)conf.query_timeout_ms, auth_on_answer, request);
 	free(sql);
 	return request;
 }
@@ -93,7 +93,7 @@ auth_authorize(int64_t user_id, const char *const *patterns, size_t count, pg_qu
 	struct pg_query *query;
 
 	snprintf(id, sizeof(id), "%" PRId64, user_id);
-	query = pg_query_send(auth_pool, sql, 2, params, (long)conf.query_timeout_ms, done, arg);
+	query = pg_query_ask(auth_pool, sql, 2, params, (long)conf.query_timeout_ms, done, arg);
 	free(array);
 	free(sql);
 	return query;
@@ -104,7 +104,7 @@ auth_job_status(const char *const *patterns, size_t count, pg_query_done done, v
 {
 	char *array = pg_query_text_array(patterns, count);
 	const char *params[] = {array};
-	struct pg_query *query = pg_query_send(auth_pool, "SELECT pgrelay.job_status($1::text[])", 1, params,
+	struct pg_query *query = pg_query_ask(auth_pool, "SELECT pgrelay.job_status($1::text[])", 1, params,
 	    (long)conf.query_timeout_ms, done, arg);
 
 	free(array);

@@ -26,7 +26,7 @@
 
 struct awx_pending {
 	STAILQ_ENTRY(awx_pending) entry;
-	struct awx_request *request;
+	struct awx_request *request; /* NULL: rights have changed, ask again for what there is */
 };
 
 struct awx_state {
@@ -34,7 +34,7 @@ struct awx_state {
 	struct session *session;
 	STAILQ_HEAD(, awx_pending) pending; /* the first is under way while query is set */
 	struct pg_query *query;
-	json_t *groups; /* labels of the present groups, an object used as a set */
+	json_t *groups; /* the present ones, label to pattern */
 };
 
 static void awx_next(struct awx_state *a);
@@ -143,7 +143,7 @@ awx_answer(struct awx_state *a, const struct awx_request *r, json_t *allowed)
 		const struct awx_group *g = &r->groups[i];
 
 		if (g->pattern != NULL && json_object_get(allowed, g->pattern) != NULL)
-			json_object_set_new_nocheck(groups, g->label, json_true());
+			json_object_set_new_nocheck(groups, g->label, json_string_nocheck(g->pattern));
 		else
 			awx_deny(a, g);
 	}
@@ -199,6 +199,55 @@ awx_on_authorized(void *arg, enum pg_query_status status, const PGresult *result
 		awx_next(a);
 }
 
+/* ---- changed rights ---- */
+
+static void awx_ask_again(struct awx_state *a);
+
+/* What is not allowed any more is left, and the client told. A question that got no answer is asked again;
+ * one that was refused leaves nothing. */
+static void
+awx_on_asked_again(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
+{
+	struct awx_state *a = awx_check(arg);
+	json_t *allowed, *groups, *pattern;
+	const char *label;
+
+	a->query = NULL;
+	if (status != PG_QUERY_OK)
+		auth_report_failure("what a client may still see", error);
+	if (status == PG_QUERY_LOST) {
+		awx_ask_again(a);
+		return;
+	}
+	if (status == PG_QUERY_ERROR)
+		session_set_patterns(a->session, NULL, 0);
+	allowed = status == PG_QUERY_OK ? awx_take_allowed(a, result) : json_object();
+	groups = json_object();
+	json_object_foreach (a->groups, label, pattern)
+		if (json_object_get(allowed, json_string_value(pattern)) != NULL)
+			json_object_set_nocheck(groups, label, pattern);
+	json_decref(allowed);
+	if (json_object_size(groups) < json_object_size(a->groups))
+		awx_send_reply(a, groups);
+	else
+		json_decref(groups);
+	awx_next(a);
+}
+
+static void
+awx_ask_again(struct awx_state *a)
+{
+	const char **patterns = mem_alloc(sizeof(*patterns) * json_object_size(a->groups));
+	const char *label;
+	json_t *pattern;
+	size_t count = 0;
+
+	json_object_foreach (a->groups, label, pattern)
+		patterns[count++] = json_string_value(pattern);
+	a->query = auth_authorize(session_user_id(a->session), patterns, count, awx_on_asked_again, a);
+	free(patterns);
+}
+
 /* ---- requests ---- */
 
 static void
@@ -207,7 +256,8 @@ awx_drop_first(struct awx_state *a)
 	struct awx_pending *p = STAILQ_FIRST(&a->pending);
 
 	STAILQ_REMOVE_HEAD(&a->pending, entry);
-	awx_request_free(p->request);
+	if (p->request != NULL)
+		awx_request_free(p->request);
 	free(p);
 }
 
@@ -228,6 +278,10 @@ awx_ask_rights(struct awx_state *a, const struct awx_request *r)
 static bool
 awx_start(struct awx_state *a, const struct awx_request *r)
 {
+	if (r == NULL) {
+		awx_ask_again(a);
+		return true;
+	}
 	if (r->error != NULL) {
 		awx_send_error(a, r->error);
 	} else if (r->ignored) {
@@ -261,16 +315,27 @@ awx_next(struct awx_state *a)
 }
 
 static void
-awx_message(void *state, const char *text, size_t len)
+awx_enqueue(struct awx_state *a, struct awx_request *request)
 {
-	struct awx_state *a = awx_check(state);
 	struct awx_pending *p = mem_zalloc(sizeof(*p));
 	bool idle = STAILQ_EMPTY(&a->pending);
 
-	p->request = awx_request_parse(text, len, (size_t)conf.max_groups);
+	p->request = request;
 	STAILQ_INSERT_TAIL(&a->pending, p, entry);
 	if (idle)
 		awx_pump(a);
+}
+
+static void
+awx_message(void *state, const char *text, size_t len)
+{
+	awx_enqueue(awx_check(state), awx_request_parse(text, len, (size_t)conf.max_groups));
+}
+
+static void
+awx_access_changed(void *state)
+{
+	awx_enqueue(awx_check(state), NULL);
 }
 
 /* ---- life ---- */
@@ -302,4 +367,4 @@ awx_close(void *state)
 	free(a);
 }
 
-const struct dialect dialect_awx = {MSG_FORM_AWX, awx_open, awx_message, awx_close};
+const struct dialect dialect_awx = {MSG_FORM_AWX, awx_open, awx_message, awx_access_changed, awx_close};

@@ -13,6 +13,7 @@
  */
 #include "config.h"
 #include "client/session.h"
+#include "client/auth.h"
 #include "core/conf.h"
 #include "core/log.h"
 #include "core/loop.h"
@@ -53,7 +54,10 @@ struct session {
 	void *dialect_state;
 	int64_t user_id;
 	struct credential credential;
-	int64_t heard_ms;    /* something came from the peer */
+	struct auth_request *recheck; /* is the credential still good? */
+	int64_t heard_ms;             /* something came from the peer */
+	int64_t behind_ms;   /* since when more than queue_limit waits, tickets' payloads included; 0: it does
+				not */
 	int64_t progress_ms; /* the socket took something, or began to be full */
 	int64_t ping_ms;
 	int64_t deadline_ms; /* CLOSING, DRAINING */
@@ -99,6 +103,9 @@ static void
 session_leave_open(struct session *s)
 {
 	hub_set_patterns(&s->member, NULL, 0);
+	if (s->recheck != NULL)
+		auth_cancel(s->recheck);
+	s->recheck = NULL;
 	if (s->dialect_state != NULL)
 		s->dialect->close(s->dialect_state);
 	s->dialect_state = NULL;
@@ -200,15 +207,32 @@ session_wake(struct sendq *queue)
 	loop_task_queue(&s->flush);
 }
 
+static void
+session_close_slow(struct session *s)
+{
+	metrics[METRIC_SESSIONS_CLOSED_SLOW_TOTAL]++;
+	sendq_truncate(&s->queue);
+	session_close(s, WS_CLOSE_TRY_AGAIN, "too slow: more than queue_limit was waiting");
+}
+
 /* Past the bound? What is being sent right now does not count: one large message is no backlog. */
 static void
 session_check_backlog(struct session *s)
 {
-	if (s->state != SESSION_OPEN || sendq_backlog(&s->queue) <= (size_t)conf.queue_limit_bytes)
-		return;
-	metrics[METRIC_SESSIONS_CLOSED_SLOW_TOTAL]++;
-	sendq_truncate(&s->queue);
-	session_close(s, WS_CLOSE_TRY_AGAIN, "too slow: more than queue_limit was waiting");
+	if (s->state == SESSION_OPEN && sendq_backlog(&s->queue) > (size_t)conf.queue_limit_bytes)
+		session_close_slow(s);
+}
+
+/* Tickets hold no memory, so a burst of them is given the time that a client has; who stays behind for longer
+ * is as slow as any other. */
+static bool
+session_is_long_behind(struct session *s, int64_t now)
+{
+	if (sendq_backlog(&s->queue) + s->queue.ticket_bytes <= (size_t)conf.queue_limit_bytes)
+		s->behind_ms = 0;
+	else if (s->behind_ms == 0)
+		s->behind_ms = now;
+	return s->behind_ms != 0 && now - s->behind_ms > conf.write_timeout_ms;
 }
 
 static void
@@ -355,7 +379,9 @@ session_pause(struct session *s, bool paused)
 static void
 session_sweep_open(struct session *s, int64_t now)
 {
-	if (s->blocked && now - s->progress_ms > conf.write_timeout_ms) {
+	if (session_is_long_behind(s, now)) {
+		session_close_slow(s);
+	} else if (s->blocked && now - s->progress_ms > conf.write_timeout_ms) {
 		metrics[METRIC_SESSIONS_CLOSED_TIMEOUT_TOTAL]++;
 		sendq_truncate(&s->queue);
 		session_close(s, WS_CLOSE_POLICY, "nothing was taken off the socket for write_timeout");
@@ -468,6 +494,43 @@ const char *
 session_subject(const struct session *s)
 {
 	return s->subject;
+}
+
+/* ---- rights ---- */
+
+static void session_recheck(struct session *s);
+
+/* When the database could not be asked the question stands: rights taken away must not outlive an outage. */
+static void
+session_on_recheck(void *arg, enum auth_verdict verdict, int64_t user_id, const char *user_name)
+{
+	struct session *s = session_check(arg);
+
+	s->recheck = NULL;
+	if (verdict == AUTH_UNAVAILABLE)
+		session_recheck(s);
+	else if (verdict == AUTH_REFUSED || user_id != s->user_id)
+		session_close(s, WS_CLOSE_POLICY, "the token is not valid any more");
+	else
+		s->dialect->access_changed(s->dialect_state);
+}
+
+static void
+session_recheck(struct session *s)
+{
+	if (s->recheck != NULL)
+		auth_cancel(s->recheck);
+	s->recheck = auth_authenticate(s->credential.token, session_on_recheck, s);
+}
+
+void
+session_access_changed(int64_t user_id)
+{
+	struct session *s;
+
+	TAILQ_FOREACH (s, &sessions.list, entry)
+		if (s->state == SESSION_OPEN && s->user_id == user_id)
+			session_recheck(s);
 }
 
 /* ---- all of them ---- */

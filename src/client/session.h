@@ -21,6 +21,8 @@ struct dialect {
 	void *(*open)(struct session *session);
 	/* A text message; valid during the call. */
 	void (*message)(void *state, const char *text, size_t len);
+	/* The user's rights have changed: what was allowed must be asked for again. */
+	void (*access_changed)(void *state);
 	/* The session is ending: nothing can be sent any more; release state. */
 	void (*close)(void *state);
 };
@@ -62,6 +64,9 @@ const char *session_subject(const struct session *session);
 
 /* Starts the closing handshake, behind what is queued. */
 void session_close(struct session *session, enum ws_close_code code, const char *reason);
+
+/* The tokens or grants of this user have changed: each of its sessions is asked about again. */
+void session_access_changed(int64_t user_id);
 
 /* All sessions. */
 size_t session_count(void);

@@ -503,30 +503,73 @@ conf_reload(char **error)
 
 /* ---- output ---- */
 
+/* A URI's user part: where its password begins and ends; both NULL when it has none. The last @ counts, so
+ * that one in the password does not show its rest. */
+static bool
+conf_uri_password(const char *conninfo, const char **begin, const char **end)
+{
+	const char *start = strstr(conninfo, "://"), *at, *colon;
+
+	*begin = *end = NULL;
+	if (start == NULL || strncmp(conninfo, "postgres", 8) != 0)
+		return false;
+	start += 3;
+	at = memrchr(start, '@', strcspn(start, "?"));
+	colon = at != NULL ? memchr(start, ':', (size_t)(at - start)) : NULL;
+	if (colon != NULL) {
+		*begin = colon + 1;
+		*end = at;
+	}
+	return true;
+}
+
+/* How long "password =" with the space around is, when it stands here, sslpassword's end as well; 0: it does
+ * not. */
+static size_t
+conf_password_head(const char *p)
+{
+	size_t len = strlen("password");
+
+	if (strncasecmp(p, "password", len) != 0)
+		return 0;
+	len += strspn(p + len, " \t\r\n\v\f");
+	if (p[len] != '=')
+		return 0;
+	return len + 1 + strspn(p + len + 1, " \t\r\n\v\f");
+}
+
+/* How long the value is that begins here, as libpq reads it. */
+static size_t
+conf_password_length(const char *start, bool uri)
+{
+	bool quoted = *start == '\'';
+	const char *p = start;
+
+	if (uri)
+		return strcspn(start, "&");
+	for (p += quoted; *p != '\0' && (quoted ? *p != '\'' : !isspace((unsigned char)*p)); p++)
+		p += *p == '\\' && p[1] != '\0';
+	return (size_t)(p - start) + (quoted && *p == '\'');
+}
+
 /* Hides the password in a connection string or URI. */
 static char *
 conf_mask(const char *conninfo)
 {
 	char *masked = mem_alloc(strlen(conninfo) * 4 + 1), *out = masked;
-	const char *p = conninfo, *at = strchr(conninfo, '@'), *scheme = strstr(conninfo, "://");
-	const char *colon = scheme != NULL ? strchr(scheme + 3, ':') : NULL;
+	const char *p = conninfo, *begin, *end;
+	bool uri = conf_uri_password(conninfo, &begin, &end);
 
 	while (*p != '\0') {
-		if (at != NULL && colon != NULL && colon < at && p == colon + 1) {
-			out = stpcpy(out, "****");
-			p = at;
-		} else if (strncasecmp(p, "password", 8) == 0 && strspn(p + 8, " =") > 0) {
-			size_t head = 8 + strspn(p + 8, " =");
-			char quote = p[head];
+		size_t head = conf_password_head(p);
 
+		if (p == begin) {
+			out = stpcpy(out, "****");
+			p = end;
+			begin = NULL; /* an empty one ends where it begins */
+		} else if (head > 0) {
 			out = stpcpy(stpncpy(out, p, head), "****");
-			p += head;
-			if (quote == '\'')
-				for (p++; *p != '\0' && *p != '\''; p++)
-					p += *p == '\\' && p[1] != '\0';
-			else
-				p += strcspn(p, " &");
-			p += *p == '\'';
+			p += head + conf_password_length(p + head, uri);
 		} else {
 			*out++ = *p++;
 		}

@@ -203,6 +203,15 @@ http_server_bind(const struct addrinfo *ai, const char *text, char **error)
 	return true;
 }
 
+/* getaddrinfo() would take a larger number modulo 65536. */
+static bool
+http_server_is_port(const char *s)
+{
+	size_t len = strspn(s, "0123456789");
+
+	return len > 0 && len <= 5 && s[len] == '\0' && atoi(s) <= UINT16_MAX;
+}
+
 /* HOST:PORT, [V6]:PORT or *:PORT */
 static bool
 http_server_listen_on(char *text, char **error)
@@ -212,8 +221,10 @@ http_server_listen_on(char *text, char **error)
 	bool ok = true;
 	int rc;
 
-	if (colon == NULL || colon[1] == '\0') {
-		*error = mem_printf("\"%s\" is no address to listen on: HOST:PORT is wanted", text);
+	if (colon == NULL || !http_server_is_port(colon + 1)) {
+		*error = mem_printf(
+		    "\"%s\" is no address to listen on: HOST:PORT is wanted, with a number up to 65535",
+		    text);
 		free(spec);
 		return false;
 	}

@@ -27,6 +27,9 @@ struct ws {
 	void *arg;
 	const uint8_t *in;
 	size_t in_len;
+	bool closing;       /* the frame under way is a close frame */
+	size_t code_octets; /* of peer_code, so far */
+	uint16_t peer_code; /* as a server sent it: wslay takes 1012 and up for a breach of the protocol */
 };
 
 static ssize_t
@@ -69,8 +72,24 @@ static void
 ws_on_frame_start(
     wslay_event_context_ptr ctx, const struct wslay_event_on_frame_recv_start_arg *frame, void *arg)
 {
-	if (frame->opcode == WSLAY_CONNECTION_CLOSE && frame->payload_length == 1)
+	struct ws *ws = arg;
+
+	assert(ws->magic == WS_MAGIC);
+	ws->closing = frame->opcode == WSLAY_CONNECTION_CLOSE;
+	if (ws->closing && frame->payload_length == 1)
 		(void)wslay_event_queue_close(ctx, WS_CLOSE_PROTOCOL, NULL, 0);
+}
+
+static void
+ws_on_frame_chunk(
+    wslay_event_context_ptr ctx, const struct wslay_event_on_frame_recv_chunk_arg *chunk, void *arg)
+{
+	struct ws *ws = arg;
+
+	assert(ws->magic == WS_MAGIC);
+	for (size_t i = 0; ws->closing && ws->code_octets < 2 && i < chunk->data_length;
+	     i++, ws->code_octets++)
+		ws->peer_code = (uint16_t)(ws->peer_code << 8 | chunk->data[i]);
 }
 
 static void
@@ -88,6 +107,7 @@ static const struct wslay_event_callbacks ws_callbacks = {
     .send_callback = ws_on_send,
     .genmask_callback = ws_on_genmask,
     .on_frame_recv_start_callback = ws_on_frame_start,
+    .on_frame_recv_chunk_callback = ws_on_frame_chunk,
     .on_msg_recv_callback = ws_on_message,
 };
 
@@ -193,6 +213,8 @@ ws_close_code(const struct ws *ws)
 {
 	if (ws->broken)
 		return WS_CLOSE_PROTOCOL;
+	if (ws->role == WS_CLIENT && ws->code_octets == 2)
+		return ws->peer_code;
 	if (wslay_event_get_close_received(ws->ctx))
 		return wslay_event_get_status_code_received(ws->ctx);
 	if (wslay_event_get_close_sent(ws->ctx))

@@ -38,8 +38,8 @@ struct ws_client_ops {
 
 /* Begins to connect; nothing is called from inside. token may be NULL. The caller releases it with
  * ws_client_free(). */
-struct ws_client *
-ws_client_new(const struct ws_client_url *url, const char *token, const struct ws_client_ops *ops, void *arg);
+struct ws_client *ws_client_new(
+    const struct ws_client_url *url, const char *token, const struct ws_client_ops *ops, void *arg);
 /* In any state, and from inside any callback. */
 void ws_client_free(struct ws_client *client);
 

@@ -3,8 +3,8 @@
  *
  * A query is in one of two lists: `waiting` (not sent: the session is down) or `sent` (answers come in this
  * order). Each is followed by a Sync, so each is a transaction of its own and an error stops there. Losing
- * the session answers all that were sent; whether the server did them is not known. A cancelled query that
- * was sent stays in its list, mute, to keep the order.
+ * the session answers all that were sent, for whether the server did them is not known; those that may be
+ * done twice are sent again. A cancelled query that was sent stays in its list, mute, to keep the order.
  */
 #include "config.h"
 #include "pg/pg_query.h"
@@ -27,6 +27,7 @@ struct pg_query {
 	TAILQ_ENTRY(pg_query) entry;
 	struct pg_query_pool *pool;
 	bool sent;
+	bool repeatable; /* is sent again when the session is lost under it */
 	char *sql;
 	int nparams;
 	char **params;
@@ -157,12 +158,31 @@ pg_query_on_up(void *arg, PGconn *conn)
 	loop_task_queue(&pool->pump);
 }
 
+/* What can be sent again goes back to those that wait, in front of them, in its old order. */
+static void
+pg_query_take_back(struct pg_query_pool *pool)
+{
+	struct pg_query *q, *previous;
+
+	for (q = TAILQ_LAST(&pool->sent, pg_query_list); q != NULL; q = previous) {
+		previous = TAILQ_PREV(q, pg_query_list, entry);
+		if (!q->repeatable || q->done == NULL)
+			continue;
+		TAILQ_REMOVE(&pool->sent, q, entry);
+		TAILQ_INSERT_HEAD(&pool->waiting, q, entry);
+		q->sent = false;
+		PQclear(q->result);
+		q->result = NULL;
+	}
+}
+
 static void
 pg_query_on_down(void *arg, const char *reason)
 {
 	struct pg_query_pool *pool = arg;
 	struct pg_query *q;
 
+	pg_query_take_back(pool);
 	while ((q = TAILQ_FIRST(&pool->sent)) != NULL)
 		pg_query_finish(q, PG_QUERY_LOST, reason);
 	if (pool->on_state != NULL)
@@ -292,6 +312,16 @@ pg_query_send(struct pg_query_pool *pool, const char *sql, int nparams, const ch
 	TAILQ_INSERT_TAIL(&pool->waiting, q, entry);
 	pool->backlog++;
 	loop_task_queue(&pool->pump);
+	return q;
+}
+
+struct pg_query *
+pg_query_ask(struct pg_query_pool *pool, const char *sql, int nparams, const char *const *params,
+    long timeout_ms, pg_query_done done, void *arg)
+{
+	struct pg_query *q = pg_query_send(pool, sql, nparams, params, timeout_ms, done, arg);
+
+	q->repeatable = true;
 	return q;
 }
 

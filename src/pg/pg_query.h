@@ -43,6 +43,12 @@ size_t pg_query_pool_backlog(const struct pg_query_pool *pool);
  */
 struct pg_query *pg_query_send(struct pg_query_pool *pool, const char *sql, int nparams,
     const char *const *params, long timeout_ms, pg_query_done done, void *arg);
+/*
+ * The same for a query that may as well be done twice: when the session is lost under it, it waits for the
+ * next one and is sent again, within its time. So without a time-out PG_QUERY_LOST does not come.
+ */
+struct pg_query *pg_query_ask(struct pg_query_pool *pool, const char *sql, int nparams,
+    const char *const *params, long timeout_ms, pg_query_done done, void *arg);
 /* done will not be called; the server may still do the query. */
 void pg_query_cancel(struct pg_query *query);
 

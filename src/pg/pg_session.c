@@ -52,16 +52,35 @@ pg_session_drop_io(struct pg_session *s)
 	s->io_fd = -1;
 }
 
-/* One line of libpq's message, which ends in a newline and may hold several. */
+/* libpq's message on one line, runs of white space folded. The caller releases it. */
 static char *
 pg_session_one_line(const char *message)
 {
-	char *line = mem_strdup(message);
+	char *line = mem_strdup(message), *out = line;
 
-	for (char *p = line; *p != '\0'; p++)
-		if (*p == '\n')
-			*p = p[1] == '\0' ? '\0' : ' ';
+	for (const char *p = message; *p != '\0'; p++) {
+		bool space = *p == '\n' || *p == '\t' || *p == ' ';
+
+		if (!space)
+			*out++ = *p;
+		else if (out > line && out[-1] != ' ')
+			*out++ = ' ';
+	}
+	while (out > line && out[-1] == ' ')
+		out--;
+	*out = '\0';
 	return line;
+}
+
+/* What the server says unasked, such as why it ends the session. libpq itself would print it. */
+static void
+pg_session_on_notice(void *arg, const char *message)
+{
+	struct pg_session *s = arg;
+	char *line = pg_session_one_line(message);
+
+	log_info(s->subject, "%s", line);
+	free(line);
 }
 
 static void
@@ -102,6 +121,7 @@ pg_session_want(struct pg_session *s, short what)
 static void
 pg_session_poll_connect(struct pg_session *s)
 {
+	pg_session_drop_io(s); /* libpq may close the socket and open another, of the same number */
 	switch (PQconnectPoll(s->conn)) {
 	case PGRES_POLLING_READING:
 		pg_session_want(s, EV_READ);
@@ -185,9 +205,12 @@ pg_session_connect(struct pg_session *s)
 
 	s->conn = PQconnectStartParams(keys, values, 1);
 	free(name);
-	if (s->conn == NULL)
+	if (s->conn == NULL) {
 		pg_session_fail(s, "out of memory");
-	else if (PQstatus(s->conn) == CONNECTION_BAD)
+		return;
+	}
+	PQsetNoticeProcessor(s->conn, pg_session_on_notice, s);
+	if (PQstatus(s->conn) == CONNECTION_BAD)
 		pg_session_fail(s, PQerrorMessage(s->conn));
 	else
 		pg_session_want(s, EV_WRITE); /* as if PQconnectPoll had said so: libpq, section "Database

@@ -23,6 +23,7 @@
 #include "relay/dispatch.h"
 #include "relay/hub.h"
 #include "relay/rotation.h"
+#include "relay/schema_check.h"
 #include "relay/ticket.h"
 
 #include <event2/event.h>
@@ -48,6 +49,7 @@ static void
 relay_on_access(int64_t user_id)
 {
 	log_debug("listen", "access of user %lld changed", (long long)user_id);
+	session_access_changed(user_id);
 }
 
 static void
@@ -72,8 +74,19 @@ static void
 relay_on_query_state(void *arg, bool up)
 {
 	metrics[METRIC_QUERY_UP] = up;
-	if (up)
+	if (up) {
 		heartbeat_hasten();
+		schema_check_now();
+	}
+}
+
+static void
+relay_add_reason(char **reasons, const char *part, const char *reason)
+{
+	char *more = mem_printf("%s%s: %s\n", *reasons, part, reason);
+
+	free(*reasons);
+	*reasons = more;
 }
 
 static char *
@@ -81,16 +94,12 @@ relay_readiness(void)
 {
 	char *reasons = mem_strdup("");
 
-	if (!pg_listen_is_proven(relay.listen)) {
-		free(reasons);
-		reasons = mem_printf("no events: %s\n", pg_listen_error(relay.listen));
-	}
-	if (!pg_query_pool_is_up(relay.pool)) {
-		char *more = mem_printf("%sno queries: %s\n", reasons, pg_query_pool_error(relay.pool));
-
-		free(reasons);
-		reasons = more;
-	}
+	if (!pg_listen_is_proven(relay.listen))
+		relay_add_reason(&reasons, "LISTEN session", pg_listen_error(relay.listen));
+	if (!pg_query_pool_is_up(relay.pool))
+		relay_add_reason(&reasons, "query session", pg_query_pool_error(relay.pool));
+	else if (*schema_check_error() != '\0')
+		relay_add_reason(&reasons, "schema", schema_check_error());
 	return reasons;
 }
 
@@ -176,7 +185,7 @@ relay_raise_descriptors(void)
 }
 
 static void
-relay_start_parts(void)
+relay_start_parts(int schema_version)
 {
 	hub_init();
 	session_init();
@@ -185,6 +194,7 @@ relay_start_parts(void)
 	ticket_init(relay.pool);
 	auth_init(relay.pool);
 	rotation_start(relay.pool);
+	schema_check_start(relay.pool, schema_version);
 }
 
 static void
@@ -195,6 +205,7 @@ relay_stop_parts(void)
 	http_server_free();
 	heartbeat_free();
 	rotation_free();
+	schema_check_free();
 	pg_listen_free(relay.listen);
 	pg_query_pool_free(relay.pool);
 	hub_free();
@@ -211,7 +222,7 @@ relay_free_signals(void)
 }
 
 int
-relay_run(void)
+relay_run(int schema_version)
 {
 	char *error;
 
@@ -230,7 +241,7 @@ relay_run(void)
 		return 1;
 	}
 	log_info(NULL, "pgrelay " PACKAGE_VERSION " starting");
-	relay_start_parts();
+	relay_start_parts(schema_version);
 	heartbeat_start(
 	    relay.pool, relay.listen, *conf.advertise != '\0' ? conf.advertise : http_server_address());
 	loop_run();

@@ -4,8 +4,9 @@
 
 /*
  * Serves until SIGTERM or SIGINT; re-reads the settings on SIGHUP. Returns the exit status: 0 after a
- * graceful end, 1 when it could not start; the reason is logged.
+ * graceful end, 1 when it could not start; the reason is logged. schema_version is what the schema must at
+ * least be.
  */
-int relay_run(void);
+int relay_run(int schema_version);
 
 #endif

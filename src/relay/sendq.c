@@ -81,6 +81,7 @@ sendq_drop_item(struct sendq *q, struct sendq_item *item)
 	if (item->ticket != NULL) {
 		if (q->waiter.ticket == item->ticket)
 			ticket_unwait(&q->waiter);
+		q->ticket_bytes -= ticket_octets(item->ticket);
 		ticket_unref(item->ticket);
 	} else {
 		sendq_count_bytes(q, -(int64_t)item->span.length);
@@ -140,6 +141,7 @@ sendq_push_msg(struct sendq *q, struct msg *msg)
 		sendq_push_span(q, msg_frame(msg, q->form));
 	} else {
 		ticket_ref(msg->ticket);
+		q->ticket_bytes += ticket_octets(msg->ticket);
 		*sendq_append(q) = (struct sendq_item){msg->ticket, {0}};
 	}
 }
@@ -173,6 +175,7 @@ sendq_resolve_head(struct sendq *q)
 	case TICKET_READY:
 		*head = (struct sendq_item){NULL, ticket_frame(ticket, q->form)};
 		sendq_count_bytes(q, head->span.length);
+		q->ticket_bytes -= ticket_octets(ticket);
 		ticket_unref(ticket);
 		return true;
 	case TICKET_FAILED:

@@ -23,7 +23,8 @@ struct sendq {
 	struct sendq_item *items; /* a ring: inline_items or on the heap */
 	uint32_t head, count, capacity;
 	enum msg_form form;
-	size_t bytes; /* of the spans; a ticket counts when its payload is there */
+	size_t bytes;        /* of the spans */
+	size_t ticket_bytes; /* of the tickets' payloads, which are still in the database */
 	struct ticket_waiter waiter;
 	void (*wake)(struct sendq *q);
 	struct sendq_item inline_items[SENDQ_INLINE];

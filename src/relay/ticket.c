@@ -112,6 +112,13 @@ ticket_unref(struct ticket *t)
 	free(t);
 }
 
+size_t
+ticket_octets(const struct ticket *t)
+{
+	assert(t->magic == TICKET_MAGIC);
+	return t->octets;
+}
+
 enum ticket_state
 ticket_state(const struct ticket *t)
 {
@@ -185,10 +192,6 @@ ticket_on_answer(void *arg, enum pg_query_status status, const PGresult *result,
 
 	assert(t->magic == TICKET_MAGIC && t->state == TICKET_READING);
 	t->query = NULL;
-	if (status == PG_QUERY_LOST) {
-		ticket_read(t);
-		return;
-	}
 	metrics[METRIC_TICKETS_READ_TOTAL]++;
 	if (status == PG_QUERY_ERROR)
 		ticket_fail(t, error);
@@ -206,7 +209,7 @@ ticket_read(struct ticket *t)
 	const char *params[] = {id};
 
 	snprintf(id, sizeof(id), "%lld", (long long)t->id);
-	t->query = pg_query_send(
+	t->query = pg_query_ask(
 	    ticket_cache.pool, "SELECT pgrelay.event_payload($1::bigint)", 1, params, 0, ticket_on_answer, t);
 }
 

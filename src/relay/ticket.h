@@ -24,6 +24,9 @@ struct ticket *ticket_new(int64_t id, size_t octets, const char *sha256);
 void ticket_ref(struct ticket *ticket);
 void ticket_unref(struct ticket *ticket);
 
+/* Of its payload. */
+size_t ticket_octets(const struct ticket *ticket);
+
 enum ticket_state { TICKET_UNREAD, TICKET_READING, TICKET_READY, TICKET_FAILED };
 enum ticket_state ticket_state(const struct ticket *ticket);
 

@@ -286,7 +286,8 @@ client_keep_rest(struct client *c, const uint8_t *data, size_t len)
 		c->rest_size = len;
 		c->rest = bench_realloc(c->rest, len);
 	}
-	memcpy(c->rest, data, len);
+	if (len > 0)
+		memcpy(c->rest, data, len);
 	c->rest_len = len;
 }
 
@@ -302,7 +303,8 @@ client_read(struct client *c)
 		buffer_size = c->rest_len + CLIENT_READ_SIZE;
 		buffer = bench_realloc(buffer, buffer_size);
 	}
-	memcpy(buffer, c->rest, c->rest_len);
+	if (c->rest_len > 0)
+		memcpy(buffer, c->rest, c->rest_len);
 	n = recv(c->fd, buffer + c->rest_len, CLIENT_READ_SIZE, 0);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;

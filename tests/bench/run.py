@@ -52,6 +52,7 @@ class Failure(Exception):
 class Table:
     def __init__(self):
         self.figures = []
+        self.runs = []  # what each client said, for the JSON file
 
     def add(self, scenario, name, unit, relay, bare=None, compare=None, bound=None, note=""):
         """relay, bare: a sample for each repeat. compare: 'ratio' or 'difference'. bound: the most relay may be."""
@@ -63,13 +64,20 @@ class Table:
             figure["samples"]["compare"] = compare
         if bare and compare == "ratio":
             figure["ratio"] = figure["relay"] / figure["bare"]
-        elif bare:
+        elif bare and compare == "difference":
             figure["difference"] = figure["relay"] - figure["bare"]
         if bound is not None:
             figure["bound"] = bound
             figure["passed"] = figure["relay"] <= bound
         self.figures.append(figure)
         show(figure)
+
+    def check(self, result, scenario, server, sessions):
+        """Keeps a client's result; it counts only when no event was lost."""
+        self.runs.append({"scenario": scenario, "server": server, "sessions": sessions, **result})
+        if result["missing"] or result["sequence_errors"] or result["errors"] or result["closed"]:
+            raise Failure(f"{server}, {sessions} sessions: {json.dumps(result)}")
+        return result
 
     @property
     def passed(self):
@@ -93,7 +101,7 @@ def show(figure):
 
 
 def row(*cells):
-    print("{:<44} {:<13} {:>11} {:>11} {:>12}  {}".format(*cells).rstrip(), flush=True)
+    print("{:<50} {:<12} {:>11} {:>11} {:>12}  {}".format(*cells).rstrip(), flush=True)
 
 
 # ---- processes ----
@@ -159,6 +167,13 @@ def rss_bytes(pid):
         return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmRSS:"))
 
 
+def processor_ticks():
+    """(busy, all) of all processors, since the system started."""
+    with open("/proc/stat") as f:
+        ticks = [int(n) for n in f.readline().split()[1:9]]
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+
 class Server:
     """What is measured: a node, or the bare limit."""
 
@@ -193,15 +208,13 @@ def bare(block):
     return start
 
 
-def check(result, what):
-    if result["missing"] or result["sequence_errors"] or result["errors"]:
-        raise Failure(f"{what}: {json.dumps(result)}")
-    return result
-
-
 def publish(*options, cpu=None):
     with program("bench_publish", "--database", site.pg.conninfo("writer"), "--octets", EVENT_OCTETS, *options, cpu=cpu) as it:
         return it.json()
+
+
+def subscribers(n):
+    return "1 subscriber" if n == 1 else f"{n:,} subscribers"
 
 
 # ---- scenarios ----
@@ -219,16 +232,23 @@ def latency(table, args):
                 common = ("--events", events, "--commits", os.path.join(site.folder, "commits"))
                 with server() as it, it.client(sessions, *common) as client:
                     client.line()
+                    before = processor_ticks()
                     published = publish(*common, "--rate", LATENCY_RATE)
-                    samples[name].append(check(client.json(), f"latency, {sessions}, {name}"))
+                    after = processor_ticks()
+                    result = {**client.json(), "busy": 100 * (after[0] - before[0]) / (after[1] - before[1])}
+                    samples[name].append(table.check(result, "latency", name, sessions))
                 for step, values in writer.items():
                     values.append(published[step]["p50_us"])
-        plural = "1 subscriber" if sessions == 1 else f"{sessions} subscribers"
-        for key, bound in (("p50_us", LATENCY_P50_US), ("p99_us", LATENCY_P99_US), ("max_us", None)):
+        plural = subscribers(sessions)
+        for key, bound in (("p50_us", LATENCY_P50_US), ("p99_us", LATENCY_P99_US)):
             table.add(
                 "latency", f"latency {key[:-3]}, {plural}", "us", [s[key] for s in samples["relay"]],
                 [s[key] for s in samples["bare"]], "difference", bound,
             )
+        table.add(
+            "latency", "  processors busy meanwhile, with all programs", "%", [s["busy"] for s in samples["relay"]],
+            [s["busy"] for s in samples["bare"]],
+        )
         table.add("latency", "  COMMIT until it is answered, p50", "us", writer["commit"])
         table.add("latency", "  before it: BEGIN and pgrelay.emit, p50", "us", writer["statement"])
 
@@ -265,19 +285,21 @@ def fanout(table, args):
             samples = {name: [] for name in servers}
             for _ in range(args.repeats):
                 for name, server in servers.items():
-                    samples[name].append(burst(server, name, sessions, events, cpu, database_cpu))
+                    # One send each is slow; its rate does not depend on how many there are.
+                    count = events // 8 if name == "bare" else events
+                    samples[name].append(burst(table, server, name, sessions, count, cpu, database_cpu))
             fanout_rows(table, sessions, samples)
     finally:
         if database_cpu is not None:
             os.sched_setaffinity(site.pg.server.pid, cpus)
 
 
-def burst(server, name, sessions, events, cpu, database_cpu):
+def burst(table, server, name, sessions, events, cpu, database_cpu):
     with server(cpu) as it, it.client(sessions, "--events", events, cpu=cpu) as client:
         client.line()
         before = cpu_seconds(it.pid)
         publish("--raw", "--events", events, "--batch", events, cpu=database_cpu)
-        result = check(client.json(), f"fan-out, {sessions}, {name}")
+        result = table.check(client.json(), "fanout", name, sessions)
         result["server_us"] = (cpu_seconds(it.pid) - before) * 1e6 / result["deliveries"]
         return result
 
@@ -286,9 +308,11 @@ def fanout_rows(table, sessions, samples):
     def column(name, key):
         return [s[key] for s in samples[name]]
 
-    plural = "1 subscriber" if sessions == 1 else f"{sessions} subscribers"
+    plural = subscribers(sessions)
     rate = "deliveries_per_second"
-    table.add("fanout", f"fan-out to {plural}, bare: one send each", "deliveries/s", column("relay", rate), column("bare", rate), "ratio")
+    table.add(
+        "fanout", f"fan-out to {plural}, bare: one send each", "deliveries/s", column("relay", rate), column("bare", rate), "ratio"
+    )
     table.add("fanout", "  bare: blocks of 64 frames", "deliveries/s", column("relay", rate), column("block", rate), "ratio")
     table.add(
         "fanout", "  server CPU a delivery, bare: blocks", "us", column("relay", "server_us"), column("block", "server_us"), "ratio"
@@ -304,7 +328,7 @@ def memory(table, args):
             with it.client(IDLE_SESSIONS, "--hold") as client:
                 opening.append(IDLE_SESSIONS / client.json()["open_seconds"])
                 samples.append((rss_bytes(it.pid) - before) / IDLE_SESSIONS / 1024)
-                check(client.end(), "memory")
+                table.check(client.end(), "memory", "relay", IDLE_SESSIONS)
     table.add("memory", f"memory of an idle session, of {IDLE_SESSIONS:,}", "KiB RSS", samples)
     table.add("memory", "  sessions opened, one token", "sessions/s", opening)
 
@@ -323,7 +347,7 @@ def job(table, args):
                 user="writer", timeout=300,
             )
             whole.append(time.time() - start)
-            result = check(client.json(), "job")
+            result = table.check(client.json(), "job", "relay", 1)
             rates.append(JOB_LINES / (result["last_us"] / 1e6 - start))
     table.add("job", f"pgrelay run, {JOB_LINES:,} lines to one watcher", "lines/s", rates)
     table.add("job", "  from its start to its end", "s", whole)
@@ -343,6 +367,7 @@ def machine():
         "processor": model, "processors": len(os.sched_getaffinity(0)), "kernel": platform.release(),
         "postgresql": subprocess.run([harness.pg_program("postgres"), "--version"], stdout=subprocess.PIPE, text=True).stdout.strip(),
         "pgrelay": subprocess.run([harness.PGRELAY, "--version"], stdout=subprocess.PIPE, text=True).stdout.strip(),
+        "file_system": subprocess.run(["stat", "-f", "-c", "%T", site.folder], stdout=subprocess.PIPE, text=True).stdout.strip(),
         "load_before": os.getloadavg()[0],
     }
 
@@ -365,6 +390,9 @@ def main():
     table = Table()
     about = machine()
     print(f"# {about['pgrelay']}, {about['postgresql']}, {about['processors']} x {about['processor']}, Linux {about['kernel']}")
+    print(f"# PostgreSQL's files lie on {about['file_system']}, in {os.path.dirname(site.folder)} (TMPDIR)")
+    if harness.is_sanitized():
+        print("# built with sanitizers: these figures mean nothing")
     print(f"# medians of {args.repeats}, {EVENT_OCTETS}-octet events; load average before: {about['load_before']:.2f}")
     row("figure", "unit", "pgrelay", "bare", "compared", "bound")
     failures = []
@@ -379,11 +407,14 @@ def main():
         site.destroy()
     about["load_after"] = os.getloadavg()[0]
     with open(args.json, "w") as f:
-        json.dump({"machine": about, "repeats": args.repeats, "figures": table.figures, "failures": failures}, f, indent=1)
+        json.dump({"machine": about, "repeats": args.repeats, "figures": table.figures, "failures": failures, "runs": table.runs}, f, indent=1)
         f.write("\n")
-    print(f"# {args.json}")
+    print(f"# load average after: {about['load_after']:.2f}; all samples are in {args.json}")
     sys.exit(0 if table.passed and not failures else 1)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except harness.Missing as e:
+        sys.exit(f"run.py: {e}")

@@ -326,7 +326,7 @@ timezone = 'Europe/Berlin'
             if self.server.poll() is not None:
                 raise RuntimeError(f"PostgreSQL did not start:\n{tail(self.log())}")
             return subprocess.run(
-                [pg_program("pg_isready"), "-q", "-h", self.sockets, "-p", str(self.port)], env=clean_environment()
+                [pg_program("pg_isready"), "-q", "-h", self.sockets, "-p", str(self.port), "-U", "postgres", "-d", "postgres"], env=clean_environment()
             ).returncode == 0
 
         eventually(answers, 60, "PostgreSQL answers")
@@ -399,8 +399,10 @@ class Sql:
             self.buffer += data
         body, status, self.buffer = self.buffer.split(mark, 2)
         self.buffer = self.buffer.lstrip(b"\n")
-        failed, sqlstate = status.decode().split()
-        body = body.decode()
+        failed, _, sqlstate = status.decode().strip().partition(" ")
+        body = body.decode(errors="replace")
+        if "connection to server was lost" in body or not sqlstate:
+            raise ConnectionError(body.strip())
         if failed == "true":
             raise SqlError(sqlstate, body.strip())
         return body
@@ -538,6 +540,7 @@ class Client(wire.WebSocket):
         while True:
             answer = self.json()
             if "error" in answer:
+                assert answer["error"].startswith("access denied to channel "), f"no reply follows: {answer}"
                 errors.append(answer["error"])
             else:
                 assert set(answer) == {"groups_current", "groups_left", "groups_joined"}, answer
@@ -701,6 +704,9 @@ class Site:
             if process.is_running() and not process.lasting:
                 process.kill()
         self.processes = [p for p in self.processes if p.is_running()]
+        if self.cluster is not None and (self.cluster.server is None or self.cluster.server.poll() is not None):
+            self.drop_sessions()
+            self.cluster.start()
 
     def finish(self):
         """Ends the default node, as a test of its own."""

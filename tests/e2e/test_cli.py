@@ -165,7 +165,7 @@ def test_schema_install_by_a_role_that_may_not_create_roles_says_so():
 def test_schema_install_makes_the_roles_once_for_all_databases():
     env = database()
     said = site.pgrelay("schema", "install", env=env).stdout
-    query(env, "SET ROLE pgrelay_emitter; SELECT pgrelay.emit('a', 'b', 'c', '{}')")
+    query({"PGRELAY_DATABASE": env["PGRELAY_DATABASE"].replace("user=owner", "user=writer")}, "SELECT pgrelay.emit('a', 'b', 'c', '{}')")
     assert "error" not in said.lower(), said
 
 

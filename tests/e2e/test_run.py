@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """pgrelay run: a command's output, status and exit status, whatever happens to it or to the database."""
+import json
 import os
 import re
 import signal
@@ -23,9 +24,9 @@ def status_of(job):
 
 def output_of(job):
     """The job's lines; their counters must be 1, 2, 3, ..."""
-    rows = site.rows(f"SELECT counter, stdout FROM pgrelay.job_event WHERE job_id = {job} ORDER BY counter")
+    rows = site.rows(f"SELECT counter, to_json(stdout) FROM pgrelay.job_event WHERE job_id = {job} ORDER BY counter")
     assert [int(r[0]) for r in rows] == list(range(1, len(rows) + 1)), [r[0] for r in rows]
-    return [r[1] for r in rows]
+    return [json.loads(r[1]) for r in rows]
 
 
 def start(*argv, script=None, env=None):

@@ -146,16 +146,60 @@ def test_other_kinds_of_jobs_end_it_too():
     assert process.wait() == 0 and process.out == "updating\n", process.describe()
 
 
-def test_missing_lines_are_5_and_said():
-    """It comes when the job's first lines are over: they cannot be had any more."""
+def insert_lines(job, *counters):
+    values = ", ".join(f"({job}, {n}, 'line {n}')" for n in counters)
+    site.sql(f"INSERT INTO pgrelay.job_event (job_id, counter, stdout) VALUES {values}", "writer")
+
+
+def finish(job, status="successful"):
+    site.sql(f"UPDATE pgrelay.job SET status = '{status}' WHERE id = {job}", "writer")
+
+
+def test_one_who_comes_late_is_told_so_and_ends_with_the_job_s_status():
     job = site.job(status="running")
-    site.sql(f"INSERT INTO pgrelay.job_event (job_id, counter, stdout) SELECT {job}, n, 'early' FROM generate_series(1, 3) n", "writer")
+    insert_lines(job, 1, 2, 3)
     process = start(f"job_events-{job}", "--until-finished")
     process.ready()
-    site.sql(f"INSERT INTO pgrelay.job_event (job_id, counter, stdout) VALUES ({job}, 4, 'seen')", "writer")
-    site.sql(f"UPDATE pgrelay.job SET status = 'successful' WHERE id = {job}", "writer")
+    insert_lines(job, 4)
+    finish(job)
+    assert process.wait() == 0, process.describe()
+    assert process.out == "line 4\n" and "line 4" in process.err, process.describe()
+
+
+def test_missing_lines_are_5_and_said():
+    for counters in ((1, 2, 4), (1, 2, 3, 10)):
+        job = site.job(status="running")
+        process = start(f"job_events-{job}", "--until-finished")
+        process.ready()
+        insert_lines(job, *counters)
+        finish(job)
+        assert process.wait() == 5, process.describe()
+        assert re.search("missing|lost", process.err), process.describe()
+
+
+def test_a_last_line_that_never_comes_is_5():
+    job = site.job(status="running")
+    process = start(f"job_events-{job}", "--until-finished")
+    process.ready()
+    insert_lines(job, 1)
+    process.wait_for("line 1")
+    site.sql("ALTER TABLE pgrelay.job_event DISABLE TRIGGER USER")
+    insert_lines(job, 2)
+    site.sql("ALTER TABLE pgrelay.job_event ENABLE TRIGGER USER")
+    finish(job)
     assert process.wait() == 5, process.describe()
-    assert process.out == "seen\n" and re.search(r"missing|lost|3 lines", process.err), process.describe()
+
+
+def test_lines_that_come_out_of_order_are_none_missing():
+    """Two writers: counters need not come in order, only all of them."""
+    job = site.job(status="running")
+    process = start(f"job_events-{job}", "--until-finished")
+    process.ready()
+    insert_lines(job, 1)
+    insert_lines(job, 3)
+    insert_lines(job, 2)
+    finish(job)
+    assert process.wait() == 0, process.describe()
 
 
 def test_wrong_usage_is_2():
@@ -240,7 +284,7 @@ def test_it_reconnects_when_the_node_restarts():
     assert process.out == "before\nafter\n", process.describe()
 
 
-def test_a_job_that_ended_while_it_was_away_is_noticed():
+def test_a_job_that_ended_while_it_was_away_is_noticed_and_that_lines_may_be_missing():
     first = Node()
     job = site.job(status="running")
     process = start(f"job_events-{job}", "--until-finished", node=first)
@@ -248,7 +292,8 @@ def test_a_job_that_ended_while_it_was_away_is_noticed():
     first.stop()
     site.sql(f"UPDATE pgrelay.job SET status = 'failed' WHERE id = {job}", "writer")
     with Node(port=first.port):
-        assert process.wait() == 1, process.describe()
+        assert process.wait() == 5, process.describe()
+        assert "failed" in process.err and "missing" in process.err, process.describe()
 
 
 def test_lines_missed_while_it_was_away_are_5():

@@ -154,7 +154,7 @@ def first_terminal(body, folder):
     if "pgrelay serve" in body:
         eventually(lambda: "listening" in read_text(os.path.join(folder, "serve.log")), what="the node listens")
     if "psql" in body:
-        reader.second_sees('"id": 42', '"new"', '"paid"')
+        reader.second_sees('"id":42,"state":"new"', '"id":42,"state":"paid"')
     if "pgrelay run" in body:
         reader.second_sees("on its way", "etc", "successful")
     if "uninstall" in body:

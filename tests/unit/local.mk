@@ -1,1 +1,34 @@
-UNIT_TESTS =
+# One C program a module, linked with the daemon's library. One test: make check TESTS=tests/unit/test_event
+UNIT_TESTS = \
+	%D%/test_event \
+	%D%/test_hub \
+	%D%/test_msg \
+	%D%/test_sendq \
+	%D%/test_ws \
+	%D%/test_conf \
+	%D%/test_credential \
+	%D%/test_awx \
+	%D%/test_run_lines \
+	%D%/test_loop
+check_PROGRAMS += $(UNIT_TESTS)
+
+%C%_test_event_SOURCES = %D%/test_event.c %D%/tap.h
+%C%_test_event_LDADD = $(PGRELAY_LIBS)
+%C%_test_hub_SOURCES = %D%/test_hub.c %D%/tap.h
+%C%_test_hub_LDADD = $(PGRELAY_LIBS)
+%C%_test_msg_SOURCES = %D%/test_msg.c %D%/tap.h
+%C%_test_msg_LDADD = $(PGRELAY_LIBS)
+%C%_test_sendq_SOURCES = %D%/test_sendq.c %D%/tap.h
+%C%_test_sendq_LDADD = $(PGRELAY_LIBS)
+%C%_test_ws_SOURCES = %D%/test_ws.c %D%/tap.h
+%C%_test_ws_LDADD = $(PGRELAY_LIBS)
+%C%_test_conf_SOURCES = %D%/test_conf.c %D%/tap.h
+%C%_test_conf_LDADD = $(PGRELAY_LIBS)
+%C%_test_credential_SOURCES = %D%/test_credential.c %D%/tap.h
+%C%_test_credential_LDADD = $(PGRELAY_LIBS)
+%C%_test_awx_SOURCES = %D%/test_awx.c %D%/tap.h
+%C%_test_awx_LDADD = $(PGRELAY_LIBS)
+%C%_test_run_lines_SOURCES = %D%/test_run_lines.c %D%/tap.h
+%C%_test_run_lines_LDADD = $(PGRELAY_LIBS)
+%C%_test_loop_SOURCES = %D%/test_loop.c %D%/tap.h
+%C%_test_loop_LDADD = $(PGRELAY_LIBS)

@@ -1,6 +1,7 @@
 /*
- * The unit tests' output: TAP. Checks count themselves; tap_end() prints the plan and gives main() its status.
- * A check says in its description what must hold; one that a loop repeats is made once, over the whole loop.
+ * The unit tests' output: TAP. Checks count themselves; tap_end() prints the plan and gives main() its
+ * status. A check says in its description what must hold; one that a loop repeats is made once, over the
+ * whole loop.
  */
 #ifndef PGRELAY_TESTS_TAP_H
 #define PGRELAY_TESTS_TAP_H

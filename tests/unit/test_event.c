@@ -5,11 +5,11 @@
 
 #include "tap.h"
 
-#define SHA	  "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-#define TEXT(s)	  s, sizeof(s) - 1
-#define TEN(s)	  s s s s s s s s s s
-#define WORD_63	  TEN("abcdef") "xyz"
-#define KEY_255	  TEN(TEN("kk")) TEN("fffff") "12345"
+#define SHA       "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define TEXT(s)   s, sizeof(s) - 1
+#define TEN(s)    s s s s s s s s s s
+#define WORD_63   TEN("abcdef") "xyz"
+#define KEY_255   TEN(TEN("kk")) TEN("fffff") "12345"
 #define SPACE_255 TEN(TEN("%20%2C")) TEN("%25%2A%20%20%20") "%20%20%20%20%20"
 
 static void
@@ -122,16 +122,20 @@ static const struct record_row {
     {"a payload with a NUL behind", TEXT("e 1 2 a.b.c {}\0"), "malformed"},
     {"a payload cut short", TEXT("e 1 2 a.b.c {\"a\": "), "malformed"},
     {"a ticket", TEXT("t 1 2 a.b.c 20000 " SHA " -"), "t 1 2 a.b.c 20000 " SHA " -"},
-    {"a ticket with an origin", TEXT("t 1 2 a.b.c 8000 " SHA " web1:8052"), "t 1 2 a.b.c 8000 " SHA " web1:8052"},
+    {"a ticket with an origin", TEXT("t 1 2 a.b.c 8000 " SHA " web1:8052"),
+	"t 1 2 a.b.c 8000 " SHA " web1:8052"},
     {"a ticket of 2 GiB - 1", TEXT("t 1 2 a.b.c 2147483647 " SHA " -"), "t 1 2 a.b.c 2147483647 " SHA " -"},
     {"a ticket of 2 GiB", TEXT("t 1 2 a.b.c 2147483648 " SHA " -"), "malformed"},
     {"a ticket of a negative size", TEXT("t 1 2 a.b.c -1 " SHA " -"), "malformed"},
-    {"a digest one digit short", TEXT("t 1 2 a.b.c 8000 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde -"),
+    {"a digest one digit short",
+	TEXT("t 1 2 a.b.c 8000 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde -"),
 	"malformed"},
     {"a digest one digit long", TEXT("t 1 2 a.b.c 8000 " SHA "0 -"), "malformed"},
-    {"a digest in upper case", TEXT("t 1 2 a.b.c 8000 0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef -"),
+    {"a digest in upper case",
+	TEXT("t 1 2 a.b.c 8000 0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef -"),
 	"malformed"},
-    {"a digest with a g", TEXT("t 1 2 a.b.c 8000 g123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef -"),
+    {"a digest with a g",
+	TEXT("t 1 2 a.b.c 8000 g123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef -"),
 	"malformed"},
     {"a ticket without an origin", TEXT("t 1 2 a.b.c 8000 " SHA), "malformed"},
     {"a ticket with an empty origin", TEXT("t 1 2 a.b.c 8000 " SHA " "), "malformed"},
@@ -143,17 +147,21 @@ static const struct record_row {
     {"a change of access with more behind", TEXT("a 42 43"), "malformed"},
     {"a change of access with a CR", TEXT("a 42\r"), "malformed"},
     {"a kind from the future", TEXT("z 1 2 3"), "unknown"},
+    {"a kind from the future without fields", TEXT("z\nhello"), "unknown\nunknown"},
+    {"a ticket's kind and nothing else", TEXT("t"), "malformed"},
+    {"an access change's kind and nothing else", TEXT("a"), "malformed"},
     {"a kind of two letters", TEXT("ee 1 2 a.b.c {}"), "unknown"},
     {"a kind in upper case", TEXT("E 1 2 a.b.c {}"), "unknown"},
     {"a kind and nothing else", TEXT("e"), "malformed"},
     {"an empty line", TEXT("\n"), "malformed"},
-    {"a CR alone", TEXT("\r"), "malformed"},
-    {"a NUL alone", TEXT("\0"), "malformed"},
+    {"a CR alone", TEXT("\r"), "unknown"},
+    {"a NUL alone", TEXT("\0"), "unknown"},
     {"a line end behind", TEXT("a 1\n"), "a 1"},
     {"two line ends behind", TEXT("a 1\n\n"), "a 1\nmalformed"},
     {"several records", TEXT("a 1\ne 1 2 a.b.c {}\nt 1 2 a.b.c 9 " SHA " -"),
 	"a 1\ne 1 2 a.b.c {}\nt 1 2 a.b.c 9 " SHA " -"},
-    {"malformed and unknown ones between", TEXT("a 1\ne 1\n\nz 9\na 2"), "a 1\nmalformed\nmalformed\nunknown\na 2"},
+    {"malformed and unknown ones between", TEXT("a 1\ne 1\n\nz 9\na 2"),
+	"a 1\nmalformed\nmalformed\nunknown\na 2"},
     {"lines with CR LF", TEXT("a 1\r\na 2"), "malformed\na 2"},
 };
 
@@ -215,8 +223,8 @@ records_are_lines(const char *text, size_t len)
 		struct record r;
 
 		right = record_next(&rest, &r) && record_is_line(&r, line, line_len) &&
-		    (rest.len == 0 || rest.ptr == line + line_len + 1) &&
-		    (rest.len > 0 || line + line_len + (end != NULL) == copy + len);
+			(rest.len == 0 || rest.ptr == line + line_len + 1) &&
+			(rest.len > 0 || line + line_len + (end != NULL) == copy + len);
 	}
 	free(copy);
 	return right;
@@ -242,7 +250,8 @@ neighbours_are_whole(const char *text, size_t at)
 	const char *first_end = strchr(good, '\n'), *second_end = strchr(first_end + 1, '\n');
 	size_t len, first = (size_t)(first_end - good), third = GOOD_LEN - (size_t)(second_end + 1 - good);
 	char *got = records_of(text, GOOD_LEN, &len);
-	bool right = (at <= first || memcmp(got, good, first + 1) == 0) &&
+	bool right =
+	    (at <= first || memcmp(got, good, first + 1) == 0) &&
 	    (at >= (size_t)(second_end - good) || memcmp(got + len - third - 1, second_end, third + 1) == 0);
 
 	free(got);
@@ -369,8 +378,8 @@ topic_is(const struct topic *t, const char *parts)
 {
 	char text[EVENT_TOPIC_MAX + 4];
 
-	snprintf(text, sizeof(text), "%.*s|%.*s|%.*s", (int)t->type.len, t->type.ptr, (int)t->action.len, t->action.ptr,
-	    (int)t->key.len, t->key.ptr);
+	snprintf(text, sizeof(text), "%.*s|%.*s|%.*s", (int)t->type.len, t->type.ptr, (int)t->action.len,
+	    t->action.ptr, (int)t->key.len, t->key.ptr);
 	return strcmp(text, parts) == 0;
 }
 
@@ -394,7 +403,8 @@ test_topics(void)
 		const struct topic_row *row = &topic_rows[i];
 
 		ok(topic_row_is_right(row, false), "\"%s\" is %s topic", row->text, row->topic ? "a" : "no");
-		ok(topic_row_is_right(row, true), "\"%s\" is %s pattern", row->text, row->pattern ? "a" : "no");
+		ok(topic_row_is_right(row, true), "\"%s\" is %s pattern", row->text,
+		    row->pattern ? "a" : "no");
 	}
 }
 
@@ -414,16 +424,16 @@ test_topic_mutations(void)
 
 				text[at] = (char)c;
 				copy = tap_copy(text, len);
-				taken += topic_parse((struct slice){copy, len}, true, &t) && t.type.ptr == copy &&
-				    t.key.ptr + t.key.len == copy + len;
+				taken += topic_parse((struct slice){copy, len}, true, &t) &&
+					 t.type.ptr == copy && t.key.ptr + t.key.len == copy + len;
 				total++;
 				free(copy);
 			}
 		}
 		text[at] = base[at];
 	}
-	ok(taken > 0 && taken < total, "every octet at every position of every prefix of a pattern: %zu of %zu taken", taken,
-	    total);
+	ok(taken > 0 && taken < total,
+	    "every octet at every position of every prefix of a pattern: %zu of %zu taken", taken, total);
 }
 
 /* ---- keys ---- */
@@ -455,8 +465,8 @@ key_round_trips(const char *key, size_t len)
 	memcpy(text, "a.b.", 4);
 	text[4 + written] = '\0';
 	right = topic_key_is_valid(copy, len) && topic_parse((struct slice){text, 4 + written}, true, &t) &&
-	    !topic_is_wildcard(t.key) && t.key.len == written &&
-	    tap_same_octets(back, key_decode(text + 4, written, back), key, len);
+		!topic_is_wildcard(t.key) && t.key.len == written &&
+		tap_same_octets(back, key_decode(text + 4, written, back), key, len);
 	free(copy);
 	return right;
 }
@@ -469,10 +479,12 @@ test_key_round_trip(void)
 	bool right = true;
 
 	for (int round = 0; round < 20000; round++) {
-		size_t len = tap_random(&random, 4) > 0 ? tap_random(&random, 12) : tap_random(&random, sizeof(key) + 1);
+		size_t len = tap_random(&random, 4) > 0 ? tap_random(&random, 12)
+							: tap_random(&random, sizeof(key) + 1);
 
 		for (size_t i = 0; i < len; i++) {
-			unsigned c = tap_random(&random, 3) > 0 ? tap_random(&random, 256) : (unsigned)" %*,."[tap_random(&random, 5)];
+			unsigned c = tap_random(&random, 3) > 0 ? tap_random(&random, 256)
+								: (unsigned)" %*,."[tap_random(&random, 5)];
 
 			key[i] = (char)(c < 0x20 || c == 0x7f ? 'x' : c);
 		}
@@ -489,7 +501,8 @@ test_keys(void)
 	char written[16] = "", key[EVENT_KEY_MAX + 1];
 	bool right = true;
 
-	is_int((long long)topic_encode_key(" %*,.", 5, written), 13, "a key's written form is as long as it must be");
+	is_int((long long)topic_encode_key(" %*,.", 5, written), 13,
+	    "a key's written form is as long as it must be");
 	is_str(written, "%20%25%2A%2C.", "space, percent, asterisk and comma are encoded, a dot is not");
 	is_int((long long)topic_encode_key(NULL, 0, written), 0, "an empty key is written empty");
 	memset(key, 'k', sizeof(key));
@@ -511,7 +524,9 @@ test_words(void)
 
 	for (int c = 0; c < 256; c++) {
 		char octet = (char)c;
-		bool want = c != 0 && strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-", c) != NULL;
+		bool want =
+		    c != 0 &&
+		    strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-", c) != NULL;
 
 		right = right && topic_is_word((struct slice){&octet, 1}) == want;
 	}

@@ -6,9 +6,9 @@
 
 #include "tap.h"
 
-#define MEMBERS	     24
+#define MEMBERS      24
 #define PATTERNS_MAX 12
-#define MANY	     10000
+#define MANY         10000
 
 /* A member, and what the naive matcher knows of it. */
 struct member {
@@ -53,7 +53,7 @@ topic_of(const char *text)
 static void
 member_set(struct member *m, const char *const *patterns, size_t count)
 {
-	struct topic topics[PATTERNS_MAX];
+	struct topic topics[PATTERNS_MAX] = {0};
 	char *copies[PATTERNS_MAX];
 
 	for (size_t i = 0; i < count; i++) {
@@ -93,10 +93,10 @@ wants(const char *text)
 	return hub_wants(&t);
 }
 
-#define SET(m, ...)                                                                                                    \
-	do {                                                                                                           \
-		const char *const list[] = {__VA_ARGS__};                                                              \
-		member_set(m, list, ARRAY_LENGTH(list));                                                               \
+#define SET(m, ...)                                                                                          \
+	do {                                                                                                 \
+		const char *const list[] = {__VA_ARGS__};                                                    \
+		member_set(m, list, ARRAY_LENGTH(list));                                                     \
 	} while (0)
 
 static void
@@ -113,7 +113,8 @@ static const char *const shapes[] = {"*.*.*", "a.*.*", "*.b.*", "a.b.*", "*.*.c"
 static void
 test_shapes(void)
 {
-	static const char *const topics[] = {"x.y.z", "a.y.z", "x.b.z", "a.b.z", "x.y.c", "a.y.c", "x.b.c", "a.b.c"};
+	static const char *const topics[] = {
+	    "x.y.z", "a.y.z", "x.b.z", "a.b.z", "x.y.c", "a.y.c", "x.b.c", "a.b.c"};
 
 	members_init();
 	for (unsigned shape = 0; shape < 8; shape++) {
@@ -122,7 +123,9 @@ test_shapes(void)
 		SET(&members[0], shapes[shape]);
 		for (unsigned topic = 0; topic < 8; topic++) {
 			matched |= deliver(topics[topic]) == 1 ? 1u << topic : 0;
-			wanted |= (topic & shape) == shape ? 1u << topic : 0; /* bit by bit: a part that the pattern names */
+			wanted |= (topic & shape) == shape
+				      ? 1u << topic
+				      : 0; /* bit by bit: a part that the pattern names */
 			if (wants(topics[topic]) != ((topic & shape) == shape))
 				matched = ~0u;
 		}
@@ -209,7 +212,8 @@ test_borders(void)
 {
 	members_init();
 	SET(&members[0], "ab.c.d");
-	ok(deliver("a.bc.d") == 0 && deliver("ab.cd.") == 0 && deliver("ab.c.d") == 1, "parts are compared each by itself");
+	ok(deliver("a.bc.d") == 0 && deliver("ab.cd.") == 0 && deliver("ab.c.d") == 1,
+	    "parts are compared each by itself");
 	SET(&members[0], "a.*.b");
 	ok(deliver("a.b.") == 0 && deliver("ab.x.") == 0 && deliver("a.x.b") == 1, "around a wildcard, too");
 	SET(&members[0], "a.b.");
@@ -347,7 +351,7 @@ static void
 set_many(struct member *m, size_t count)
 {
 	struct topic *topics = mem_alloc(sizeof(*topics) * MANY);
-	char(*texts)[32] = mem_alloc(sizeof(*texts) * MANY);
+	char(*texts)[48] = mem_alloc(sizeof(*texts) * MANY);
 
 	for (size_t i = 0; i < count; i++) {
 		snprintf(texts[i], sizeof(texts[i]), "job_events.%s.%zu", i % 4 == 0 ? "*" : "new", i);
@@ -363,7 +367,7 @@ static size_t
 count_delivered(size_t to)
 {
 	size_t n = 0;
-	char text[32];
+	char text[48];
 
 	for (size_t i = 0; i < MANY; i++) {
 		snprintf(text, sizeof(text), "job_events.new.%zu", i);
@@ -379,7 +383,8 @@ test_growth(void)
 	set_many(&members[0], MANY);
 	is_int((long long)metrics[METRIC_PATTERNS], MANY, "10000 patterns");
 	is_int((long long)count_delivered(1), MANY, "each is found");
-	ok(!wants("job_events.new.10000") && !wants("job_events.old.1") && wants("job_events.old.4"), "and nothing else");
+	ok(!wants("job_events.new.10000") && !wants("job_events.old.1") && wants("job_events.old.4"),
+	    "and nothing else");
 	set_many(&members[1], MANY / 2);
 	is_int((long long)count_delivered(2), MANY / 2, "a second member has half of them");
 	set_many(&members[0], 300);

@@ -31,7 +31,7 @@ span_is_frame(struct span s, size_t len, char c)
 	size_t header_len = ws_frame_header(header, len);
 
 	return s.length == header_len + len && memcmp(p, header, header_len) == 0 &&
-	    memcmp(p + header_len, payload.ptr, len) == 0;
+	       memcmp(p + header_len, payload.ptr, len) == 0;
 }
 
 /* A frame whose reference the caller owns. */
@@ -49,10 +49,12 @@ frame_of(size_t len, char c)
 static void
 test_sizes(void)
 {
-	static const size_t sizes[] = {2, 3, 125, 126, 127, 32757, 32758, 32759, 32768, 65535, 65536, PAYLOAD_MAX};
+	static const size_t sizes[] = {
+	    2, 3, 125, 126, 127, 32757, 32758, 32759, 32768, 65535, 65536, PAYLOAD_MAX};
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		struct span s = frame_of(sizes[i], 'a'), own = msg_make_frame(MSG_FORM_AWX, payload_of(sizes[i], 'b'));
+		struct span s = frame_of(sizes[i], 'a'),
+			    own = msg_make_frame(MSG_FORM_AWX, payload_of(sizes[i], 'b'));
 
 		ok(span_is_frame(s, sizes[i], 'a'), "a frame of %zu octets", sizes[i]);
 		ok(span_is_frame(own, sizes[i], 'b') && own.offset == 0 && own.block != s.block,
@@ -69,10 +71,12 @@ test_made_once(void)
 	struct msg m = {.payload = payload_of(10, 'a')};
 	struct span a = msg_frame(&m, MSG_FORM_AWX), b = msg_frame(&m, MSG_FORM_AWX), c;
 
-	ok(a.block == b.block && a.offset == b.offset && a.length == b.length, "a message's frame is made once");
+	ok(a.block == b.block && a.offset == b.offset && a.length == b.length,
+	    "a message's frame is made once");
 	msg_done(&m);
 	c = frame_of(10, 'b');
-	ok(c.block == a.block && c.offset == a.offset + a.length, "the next message's frame lies right behind it");
+	ok(c.block == a.block && c.offset == a.offset + a.length,
+	    "the next message's frame lies right behind it");
 	block_unref(c.block);
 	msg_release_blocks();
 }
@@ -89,7 +93,8 @@ test_unused(void)
 	ok(true, "letting go of no block, and twice, is harmless");
 }
 
-/* A run of frames over several blocks: each block is filled from its start without gaps, and all octets stay as they were. */
+/* A run of frames over several blocks: each block is filled from its start without gaps, and all octets stay
+ * as they were. */
 static void
 test_blocks(void)
 {
@@ -105,13 +110,16 @@ test_blocks(void)
 		spans[i] = frame_of(lens[i], (char)('a' + i % 26));
 		if (i > 0 && spans[i].block != spans[i - 1].block) {
 			blocks++;
-			laid = laid && spans[i].offset == 0 && spans[i - 1].offset + spans[i - 1].length + lens[i] + 10 > 32768;
+			laid = laid && spans[i].offset == 0 &&
+			       spans[i - 1].offset + spans[i - 1].length + lens[i] + 10 > 32768;
 		} else if (i > 0) {
 			laid = laid && spans[i].offset == spans[i - 1].offset + spans[i - 1].length;
 		}
 	}
-	ok(laid, "frames lie one behind the other, and a new block is begun only when the next would not fit");
-	ok(blocks >= 5 && blocks <= 7, "400 frames of 450 octets on the average take %d blocks of 32 KiB", blocks);
+	ok(laid,
+	    "frames lie one behind the other, and a new block is begun only when the next would not fit");
+	ok(blocks >= 5 && blocks <= 7, "400 frames of 450 octets on the average take %d blocks of 32 KiB",
+	    blocks);
 	for (int i = 0; i < FRAMES; i++)
 		intact = intact && span_is_frame(spans[i], lens[i], (char)('a' + i % 26));
 	ok(intact, "no frame is laid over another");
@@ -128,7 +136,8 @@ test_large(void)
 	ok(large.block != before.block && large.offset == 0, "a frame larger than a block gets its own");
 	ok(after.block == before.block && after.offset == before.offset + before.length,
 	    "and the block that is being filled goes on");
-	ok(span_is_frame(before, 100, 'a') && span_is_frame(large, 100000, 'b') && span_is_frame(after, 100, 'c'),
+	ok(span_is_frame(before, 100, 'a') && span_is_frame(large, 100000, 'b') &&
+		span_is_frame(after, 100, 'c'),
 	    "all three are whole");
 	block_unref(before.block);
 	block_unref(large.block);
@@ -149,7 +158,8 @@ test_references(void)
 	ok(span_is_frame(a, 50, 'a'), "and dropping one of two references leaves it");
 	block_unref(a.block);
 	copy = span_copy("octets", 6);
-	ok(copy.offset == 0 && tap_same_octets(block_data(copy.block), copy.length, "octets", 6), "a copy holds its octets");
+	ok(copy.offset == 0 && tap_same_octets(block_data(copy.block), copy.length, "octets", 6),
+	    "a copy holds its octets");
 	block_unref(copy.block);
 	copy = span_copy("", 0);
 	is_int(copy.length, 0, "a copy of nothing is empty");
