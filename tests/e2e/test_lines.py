@@ -40,6 +40,10 @@ def tail_of(process):
     return process.err[-2000:]
 
 
+# 70 MB in a few seconds: on a busy machine a client may be far behind, which is not what is tested here.
+site.node_settings = {"queue_limit": "256MB"}
+
+
 def test_100000_lines_at_three_clients():
     need_module("websockets", "python3-websockets")
     environment = node_environment()

@@ -170,6 +170,33 @@ test_spans(void)
 	msg_release_blocks();
 }
 
+/* Frames of one block, of which a queue gets some only. */
+static void
+test_gaps(void)
+{
+	struct sendq all, some, *both[] = {&all, &some};
+	size_t sent = 0, before;
+	int fds[2];
+
+	streams_reset();
+	pair_open(fds);
+	sendq_init(&all, MSG_FORM_AWX, on_wake);
+	sendq_init(&some, MSG_FORM_AWX, on_wake);
+	push(both, 2, 20, 'a');
+	before = want.len;
+	push_one(&all, 30, 'b');
+	want.len = before;
+	push(both, 2, 40, 'c');
+	push(both, 2, 50, 'd');
+	is_int(all.count, 1, "who gets all frames of a block has one run");
+	is_int(some.count, 2, "who misses one has two");
+	ok(drain(&some, fds, SIZE_MAX, &sent) && streams_agree(), "and gets just its own");
+	is_int((long long)all.bytes, 22 + 32 + 42 + 52, "the other one's are still there");
+	sendq_clear(&all);
+	pair_close(fds);
+	msg_release_blocks();
+}
+
 static void
 test_growth(void)
 {
@@ -481,6 +508,7 @@ int
 main(void)
 {
 	test_spans();
+	test_gaps();
 	test_growth();
 	test_empty();
 	test_stream(1000);
