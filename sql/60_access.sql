@@ -248,15 +248,20 @@ CREATE OR REPLACE FUNCTION pgrelay.authorize(user_id bigint, patterns text[])
 RETURNS TABLE (requested text, allowed text) LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT DISTINCT r.pattern, i.pattern
-    FROM (SELECT p AS pattern, pgrelay._pattern_split(p) AS part FROM unnest(patterns) p) r,
-         (SELECT pgrelay._pattern_split(g.pattern) AS part FROM pgrelay.grants g
-          WHERE g.user_id = authorize.user_id) g,
-         -- null, like any of its parts, where they have nothing in common
-         LATERAL (SELECT pgrelay._part_intersect(r.part[1], g.part[1]) || '.' ||
-                         pgrelay._part_intersect(r.part[2], g.part[2]) || '.' ||
-                         pgrelay._part_intersect(r.part[3], g.part[3]) AS pattern) i
-    WHERE i.pattern IS NOT NULL
+    -- each pattern is split once: without MATERIALIZED it would be for each use
+    WITH r AS MATERIALIZED (
+        SELECT p AS pattern, pgrelay._pattern_split(p) AS part FROM unnest(patterns) p),
+    g AS MATERIALIZED (
+        SELECT pgrelay._pattern_split(g.pattern) AS part FROM pgrelay.grants g
+        WHERE g.user_id = authorize.user_id),
+    i AS MATERIALIZED (
+        -- null, like any of its parts, where they have nothing in common
+        SELECT r.pattern AS requested,
+               pgrelay._part_intersect(r.part[1], g.part[1]) || '.' ||
+               pgrelay._part_intersect(r.part[2], g.part[2]) || '.' ||
+               pgrelay._part_intersect(r.part[3], g.part[3]) AS allowed
+        FROM r, g)
+    SELECT DISTINCT i.requested, i.allowed FROM i WHERE i.allowed IS NOT NULL
 $$;
 COMMENT ON FUNCTION pgrelay.authorize(bigint, text[]) IS
     'what a user may see of what was asked for; no row: nothing';
