@@ -24,6 +24,7 @@ SCRIPT_TESTS = \
 	tests/quickstart/test_scripts.py \
 	tests/quickstart/test_documents.py \
 	tests/quickstart/test_readme.py \
+	tests/quickstart/test_nginx.py \
 	tests/quickstart/test_quickstart.py
 EXTRA_DIST += $(SCRIPT_TESTS) tests/quickstart/tree.py
 .PHONY: check-scripts

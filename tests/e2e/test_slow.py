@@ -12,32 +12,62 @@ def flood(job, count, size=6000):
         FROM generate_series(1, {count}) n""", "writer")
 
 
-def test_a_client_that_never_reads_is_closed_with_1013_and_no_other_notices():
-    never_reads(6000)
+class Crowd:
+    """A node with a small queue_limit, a client that is slow and one that is not."""
 
+    def __init__(self, node):
+        self.node = node
+        self.slow = node.connect(site.all_seeing, receive_buffer=4096).join(job_events=[1])
+        self.good = node.connect(site.all_seeing).join(job_events=[1])
+        self.sent = 0
 
-def test_a_client_that_never_reads_big_events_is_closed_with_1013_too():
-    """A payload that is still in the database waits for the client all the same."""
-    never_reads(20000, write_timeout="2s")
-
-
-def never_reads(size, **settings):
-    with Node(queue_limit="1MB", **settings) as node:
-        stuck = node.connect(site.all_seeing, receive_buffer=4096)
-        stuck.join(job_events=[1])
-        good = node.connect(site.all_seeing)
-        good.join(job_events=[1])
-        sent = 0
-        while node.metric("pgrelay_sessions_closed_slow_total") == 0:
-            assert sent < 300 << 20, "the client that never reads is still there"
-            flood(1, 100, size)
-            assert [m["n"] for m in good.take(100)] == list(range(1, 101))
-            sent += 100 * size
-        assert sent > 1 << 20, "closed too early"
-        assert "1013" in node.log, "the log does not tell"
+    def flood(self, size):
+        """The good client gets it all."""
+        assert self.sent < 300 << 20, "the slow client is still there"
         flood(1, 100, size)
-        assert [m["n"] for m in good.take(100)] == list(range(1, 101))
-        eventually(lambda: node.metric("pgrelay_sessions") == 1, what="the session is gone")
+        assert [m["n"] for m in self.good.take(100)] == list(range(1, 101))
+        self.sent += 100 * size
+
+    def closed_slow(self):
+        return self.node.metric("pgrelay_sessions_closed_slow_total")
+
+    def closed_by_timeout(self):
+        return self.node.metric("pgrelay_sessions_closed_timeout_total")
+
+    def assert_only_the_good_one_is_left(self, size):
+        assert self.sent > 1 << 20, "closed too early"
+        self.flood(size)
+        eventually(lambda: self.node.metric("pgrelay_sessions") == 1, what="the session is gone")
+
+
+def test_a_client_that_never_reads_is_closed_with_1013_and_no_other_notices():
+    with Node(queue_limit="1MB") as node:
+        crowd = Crowd(node)
+        while not crowd.closed_slow():
+            crowd.flood(6000)
+        assert "1013" in node.log, "the log does not tell"
+        crowd.assert_only_the_good_one_is_left(6000)
+
+
+def test_a_client_that_never_reads_big_events_is_closed_after_write_timeout():
+    """Their payloads wait in the database: it has that long."""
+    with Node(queue_limit="1MB", write_timeout="1s") as node:
+        crowd = Crowd(node)
+        while not crowd.closed_slow() and not crowd.closed_by_timeout():
+            crowd.flood(20000)
+        crowd.assert_only_the_good_one_is_left(20000)
+
+
+def test_a_client_that_reads_big_events_too_slowly_is_closed_with_1013():
+    """It takes something all the time, never enough."""
+    with Node(queue_limit="1MB", write_timeout="1s") as node:
+        crowd = Crowd(node)
+        while not crowd.closed_slow():
+            crowd.flood(20000)
+            assert not crowd.closed_by_timeout()
+            for _ in range(20):
+                crowd.slow.json()
+        crowd.assert_only_the_good_one_is_left(20000)
 
 
 def test_a_client_that_reads_again_in_time_misses_nothing():

@@ -74,7 +74,7 @@ def test_without_rights_it_says_what_to_install():
     folder = fake_host(os.path.join(site.folder, "no-apt"), id="echo 0")
     env = {"PATH": folder, "BUILD_DIR": os.path.join(site.folder, "b2")}
     done = call("/bin/sh", "contrib/quickstart.sh", env=env)
-    assert done.returncode == 1 and "Debian's packages" in done.stderr and "libwslay-dev" in done.stderr, done
+    assert done.returncode == 1 and "Debian's packages" in done.stderr and "libpq-dev" in done.stderr, done
 
 
 def test_lists_are_fetched_only_when_needed():
