@@ -133,7 +133,7 @@ logged() {
 }
 
 configure_is_old() {
-    [ ! -x configure ] || [ ! -e build-aux/tap-driver.sh ] || [ -n "$(find configure.ac m4 -newer configure)" ]
+    [ ! -x configure ] || [ ! -e build-aux/tap-driver.sh ] || [ -n "$(find configure.ac m4 -type f -newer configure)" ]
 }
 
 build_all() {

@@ -10,6 +10,7 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
 static const int run_signals_list[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -24,11 +25,15 @@ static void
 run_signals_handler(int signo, siginfo_t *info, void *context)
 {
 	bool sent = info->si_code == SI_USER || info->si_code == SI_QUEUE;
-	struct run_signal s = {signo, !sent, loop_now_us()};
 	int saved = errno;
-	ssize_t written =
-	    write(run_signals_pipe[1], &s, sizeof(s)); /* atomic; a full pipe holds enough of them */
+	struct run_signal s;
+	ssize_t written;
 
+	memset(&s, 0, sizeof(s)); /* its padding is written, too */
+	s.signo = signo;
+	s.from_terminal = !sent;
+	s.at_us = loop_now_us();
+	written = write(run_signals_pipe[1], &s, sizeof(s)); /* atomic; a full pipe holds enough of them */
 	(void)written;
 	errno = saved;
 }

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_SIZE (32 * 1024)
+#define BLOCK_SIZE       (32 * 1024)
+#define BLOCK_SMALL_SIZE 480 /* of one client's own octets: a few control frames */
 
 struct block {
 	uint32_t refs;
@@ -55,11 +56,24 @@ block_data(const struct block *b)
 struct span
 span_copy(const void *data, size_t len)
 {
-	struct block *b = block_new(len);
+	struct block *b = block_new(len > BLOCK_SMALL_SIZE ? len : BLOCK_SMALL_SIZE);
 
 	memcpy(b->data, data, len);
 	b->used = (uint32_t)len;
 	return (struct span){b, 0, b->used};
+}
+
+bool
+span_append(struct span *span, const void *data, size_t len)
+{
+	struct block *b = span->block;
+
+	if (b->refs != 1 || span->offset + span->length != b->used || b->size - b->used < len)
+		return false;
+	memcpy(b->data + b->used, data, len);
+	b->used += (uint32_t)len;
+	span->length += (uint32_t)len;
+	return true;
 }
 
 /* Lays a text frame behind what the block holds; it must fit. */

@@ -6,6 +6,7 @@
 #ifndef PGRELAY_RELAY_MSG_H
 #define PGRELAY_RELAY_MSG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,8 @@ const uint8_t *block_data(const struct block *block);
 
 /* A span in a block of its own, for octets that one session alone gets. The caller owns the reference. */
 struct span span_copy(const void *data, size_t len);
+/* Lays octets behind a span, where its block has room and nobody else holds that. False: nothing was done. */
+bool span_append(struct span *span, const void *data, size_t len);
 
 enum msg_form { MSG_FORM_AWX, MSG_FORM_COUNT };
 

@@ -149,8 +149,14 @@ sendq_push_msg(struct sendq *q, struct msg *msg)
 void
 sendq_push_octets(struct sendq *q, const void *data, size_t len)
 {
-	struct span span = span_copy(data, len);
+	struct sendq_item *tail = q->count > 0 ? sendq_at(q, q->count - 1) : NULL;
+	struct span span;
 
+	if (tail != NULL && tail->ticket == NULL && span_append(&tail->span, data, len)) {
+		sendq_count_bytes(q, (int64_t)len);
+		return;
+	}
+	span = span_copy(data, len);
 	sendq_push_span(q, span);
 	block_unref(span.block);
 }

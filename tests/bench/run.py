@@ -1,6 +1,6 @@
 """make bench: measures pgrelay beside a bare limit and prints one table; docs/benchmarks.md tells how to read it.
 
-run.py [--repeats N] [--seconds N] [--json FILE] [SCENARIO ...]    scenarios: latency triggers fanout memory job
+run.py [--repeats N] [--seconds N] [--wait N] [--json FILE] [SCENARIO ...]    scenarios: latency triggers fanout memory job
 
 One temporary PostgreSQL with its default durability (fsync on) serves all scenarios but the triggers', which has its own.
 What is compared runs in turns, each time with a new process, and the median over the repeats counts. The exit status is
@@ -29,6 +29,7 @@ LATENCY_P50_US, LATENCY_P99_US, TRIGGER_RATIO = 1000, 5000, 2.5
 
 EVENT_OCTETS = 300
 LATENCY_RATE = 100
+IDLE_PERCENT = 8
 FANOUT_EVENTS = {1: 300_000, 100: 40_000, 1000: 4_000}
 IDLE_SESSIONS = 1000
 JOB_LINES = 100_000
@@ -174,6 +175,21 @@ def processor_ticks():
     return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
+def busy_percent(before):
+    busy, ticks = (now - then for now, then in zip(processor_ticks(), before))
+    return 100 * busy / max(ticks, 1)
+
+
+def wait_until_idle(limit):
+    """Until other programs let the processors rest for a second; for `limit` seconds at most."""
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        before = processor_ticks()
+        time.sleep(1)
+        if busy_percent(before) < IDLE_PERCENT:
+            break
+
+
 class Server:
     """What is measured: a node, or the bare limit."""
 
@@ -230,12 +246,13 @@ def latency(table, args):
         for _ in range(args.repeats):
             for name, server in servers.items():
                 common = ("--events", events, "--commits", os.path.join(site.folder, "commits"))
+                wait_until_idle(args.wait)
                 with server() as it, it.client(sessions, *common) as client:
                     client.line()
                     before = processor_ticks()
                     published = publish(*common, "--rate", LATENCY_RATE)
-                    after = processor_ticks()
-                    result = {**client.json(), "busy": 100 * (after[0] - before[0]) / (after[1] - before[1])}
+                    busy = busy_percent(before)
+                    result = {**client.json(), "busy": busy}
                     samples[name].append(table.check(result, "latency", name, sessions))
                 for step, values in writer.items():
                     values.append(published[step]["p50_us"])
@@ -376,6 +393,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3, help="how often each figure is measured (default 3)")
     parser.add_argument("--seconds", type=int, default=10, help="how long a latency measurement lasts (default 10)")
+    parser.add_argument("--wait", type=int, default=10, help="longest wait for an idle machine before each (default 10)")
     parser.add_argument("--json", default=os.path.join(harness.TOP_BUILDDIR, "bench.json"), help="where the results go")
     parser.add_argument("scenarios", nargs="*", help=f"of: {', '.join(SCENARIOS)}; default: all")
     args = parser.parse_args()

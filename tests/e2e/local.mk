@@ -2,6 +2,7 @@
 E2E_TESTS = \
 	%D%/test_run.py \
 	%D%/test_database.py \
+	%D%/test_chaos.py \
 	%D%/test_lines.py \
 	%D%/test_hostile.py \
 	%D%/test_watch.py \

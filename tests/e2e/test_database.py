@@ -5,7 +5,7 @@ import re
 import signal
 
 from harness import Node, SqlError, eventually, main, patience, site
-from wire import WebSocket
+from wire import CLOSE, WebSocket, close_payload
 
 FAST = {"backoff_max": "500ms", "probe_interval": "200ms"}
 
@@ -209,6 +209,70 @@ def test_a_stopped_query_backend_does_not_hold_clients_for_ever():
             eventually(lambda: node.get("/readyz").status == 200, 60, what="ready again over another session")
         finally:
             os.kill(pid, signal.SIGCONT)
+
+
+class Locked:
+    """A table that nobody can read for a while."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def __enter__(self):
+        self.session = site.session("postgres")
+        self.session("BEGIN")
+        self.session(f"LOCK TABLE {self.table} IN ACCESS EXCLUSIVE MODE")
+
+    def __exit__(self, *_):
+        self.session("COMMIT")
+        self.session.close()
+
+
+def test_a_lock_on_the_tokens_refuses_newcomers_in_time_and_disturbs_nobody():
+    with Node(query_timeout="1s", **FAST) as node:
+        client = follow(node)
+        token = site.all_seeing.token
+        with Locked("pgrelay.token"):
+            assert node.dial(f"/websocket/?token={token}").status == 503
+            assert_flows(client, 1)
+        eventually(lambda: node.dial(f"/websocket/?token={token}").status == 101, what="newcomers are let in again")
+
+
+def test_clients_that_go_while_the_database_thinks_about_them():
+    with Node(query_timeout="60s", **FAST) as node:
+        token = site.all_seeing.token
+        clients = [follow(node) for _ in range(6)]
+        newcomers = [WebSocket(node.port) for _ in range(6)]
+        with Locked("pgrelay.token, pgrelay.grants"):
+            for n, newcomer in enumerate(newcomers):
+                newcomer.send(newcomer.request(f"/websocket/?token={token}"))
+                if n % 2:
+                    newcomer.close()
+            for n, client in enumerate(clients):
+                client.send_json({"groups": {"job_events": [1, 2]}, "status": True})
+                if n % 3 == 0:
+                    client.close()
+                elif n % 3 == 1:
+                    client.send_frame(CLOSE, close_payload(1000))
+            node.get("/healthz")
+        for client in clients[2::3]:
+            assert sorted(client.json()["groups_current"]) == ["job_events-1", "job_events-2"]
+        for newcomer in newcomers[0::2]:
+            assert newcomer.read_response().status == 101
+            newcomer.close()
+        for client in clients:
+            client.close()
+        eventually(lambda: node.metric("pgrelay_sessions") == 0, what="all sessions are gone")
+
+
+def test_sigterm_while_the_database_thinks():
+    node = Node(query_timeout="60s", shutdown_timeout="500ms", **FAST)
+    client, newcomer = follow(node), WebSocket(node.port)
+    with Locked("pgrelay.token, pgrelay.grants"):
+        newcomer.send(newcomer.request(f"/websocket/?token={site.all_seeing.token}"))
+        client.send_json({"groups": {"job_events": [1, 2]}})
+        node.get("/healthz")
+        node.stop()
+    newcomer.close()
 
 
 def test_a_node_started_before_the_database():

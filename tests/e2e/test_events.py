@@ -77,6 +77,17 @@ def test_big_and_small_payloads_keep_their_order():
     assert site.node.metric("pgrelay_tickets_total") > 0
 
 
+def test_events_larger_than_queue_limit_reach_a_client_that_reads():
+    with Node(queue_limit="1MB") as node:
+        c = node.connect(site.all_seeing).join(demo=[3])
+        for n in range(3):
+            site.sql(f"SELECT pgrelay.emit('demo', 'x', '3', jsonb_build_object('n', {n}, 'pad', repeat('x', 20000000)))", "writer")
+        site.emit("demo", "x", "3", {"n": 3})
+        for n in range(3):
+            assert c.json() == {"n": n, "pad": "x" * 20000000}
+        assert c.json() == {"n": 3}
+
+
 def test_big_and_small_payloads_of_one_statement_keep_their_order():
     c = client(demo=[4])
     site.sql("""SELECT pgrelay.emit_many(array_agg(('demo', 'x', '4', jsonb_build_object('n', n,

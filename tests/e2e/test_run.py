@@ -6,7 +6,7 @@ import re
 import signal
 import time
 
-from harness import eventually, main, site
+from harness import WRAPPER, eventually, main, site
 
 PRINTER = "for n in $(seq {count}); do echo line $n; sleep {pause}; done"
 
@@ -151,6 +151,14 @@ def test_many_lines_in_a_hurry_are_few_statements():
     assert transactions < 1000, transactions
 
 
+def test_the_command_inherits_no_descriptor_and_no_ignored_or_blocked_signal():
+    done = run("--", "grep", "-E", "^Sig(Blk|Ign):", "/proc/self/status")
+    posix = (1 << 31) - 1  # the C library keeps 32 and 33 for itself
+    assert all(int(line.split()[1], 16) & posix == 0 for line in done.stdout.splitlines()), done.stdout
+    done = run("--", "ls", "/proc/self/fd")
+    assert WRAPPER or done.stdout.split() == ["0", "1", "2", "3"], done.stdout
+
+
 # ---- its end ----
 
 
@@ -166,7 +174,16 @@ def test_a_command_killed_by_a_signal():
         assert status_of(done.job) == "failed", status_of(done.job)
 
 
+def cannot_tell_why_not_started():
+    """valgrind makes vfork a fork: posix_spawn's errors are lost."""
+    if WRAPPER:
+        print("# not tested under", WRAPPER[0])
+    return bool(WRAPPER)
+
+
 def test_a_command_that_is_not_there_is_127_and_an_error():
+    if cannot_tell_why_not_started():
+        return
     done = run("--", "/no/such/command", status=127)
     assert status_of(done.job) == "error"
     assert "/no/such/command" in done.stderr, done.stderr
@@ -175,6 +192,8 @@ def test_a_command_that_is_not_there_is_127_and_an_error():
 
 
 def test_a_command_that_cannot_be_started_is_126_and_an_error():
+    if cannot_tell_why_not_started():
+        return
     path = os.path.join(site.folder, "not-executable")
     with open(path, "w") as f:
         f.write("#!/bin/sh\n")

@@ -51,7 +51,7 @@ def test_a_client_that_never_reads_is_closed_with_1013_and_no_other_notices():
 
 def test_a_client_that_never_reads_big_events_is_closed_after_write_timeout():
     """Their payloads wait in the database: it has that long."""
-    with Node(queue_limit="1MB", write_timeout="1s") as node:
+    with Node(queue_limit="1MB", write_timeout=f"{seconds(1)}s") as node:
         crowd = Crowd(node)
         while not crowd.closed_slow() and not crowd.closed_by_timeout():
             crowd.flood(20000)
@@ -60,7 +60,7 @@ def test_a_client_that_never_reads_big_events_is_closed_after_write_timeout():
 
 def test_a_client_that_reads_big_events_too_slowly_is_closed_with_1013():
     """It takes something all the time, never enough."""
-    with Node(queue_limit="1MB", write_timeout="1s") as node:
+    with Node(queue_limit="1MB", write_timeout=f"{seconds(1)}s") as node:
         crowd = Crowd(node)
         while not crowd.closed_slow():
             crowd.flood(20000)

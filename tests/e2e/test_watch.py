@@ -104,20 +104,14 @@ def test_a_big_line_comes_whole():
 
 
 def test_until_finished_ends_with_the_job_s_status():
-    for command, run_status, status in (("true", 0, 0), ("false", 1, 1), ("/no/such/command", 127, 3)):
-        job = site.job()
+    for status, exit_status in (("successful", 0), ("failed", 1), ("error", 3), ("canceled", 4)):
+        job = site.job(status="running")
         process = start(f"job_events-{job}", "--until-finished")
         process.ready()
-        run(job, command, status=run_status)
-        assert process.wait() == status, process.describe()
-
-
-def test_a_canceled_job_is_4():
-    job = site.job()
-    process = start(f"job_events-{job}", "--until-finished")
-    process.ready()
-    site.sql(f"UPDATE pgrelay.job SET status = 'canceled' WHERE id = {job}", "writer")
-    assert process.wait() == 4, process.describe()
+        insert_lines(job, 1, 2)
+        finish(job, status)
+        assert process.wait() == exit_status, process.describe()
+        assert process.out == "line 1\nline 2\n", process.describe()
 
 
 def test_a_job_that_is_over_already_ends_it_at_once():

@@ -37,6 +37,12 @@ def processes(mark):
     return found
 
 
+def as_from_a_terminal():
+    """Where the tests run in the background SIGINT is ignored, and a shell cannot undo that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    die_with_parent()
+
+
 class Start:
     """One start of the script, in a terminal of its own."""
 
@@ -50,7 +56,7 @@ class Start:
         self.begin = time.monotonic()
         self.process = subprocess.Popen(
             ["setsid", "--ctty", "--wait", "sh", os.path.join(self.folder, "contrib", "quickstart.sh"), *arguments],
-            cwd="/", env=environment, stdin=slave, stdout=slave, stderr=slave, preexec_fn=die_with_parent, **identity,
+            cwd="/", env=environment, stdin=slave, stdout=slave, stderr=slave, preexec_fn=as_from_a_terminal, **identity,
         )
         os.close(slave)
         os.set_blocking(self.master, False)
