@@ -207,19 +207,27 @@ test_growth(void)
 	streams_reset();
 	pair_open(fds);
 	sendq_init(&q, MSG_FORM_AWX, on_wake);
+	for (int i = 0; i < 20; i++)
+		push_octets(&q, "pong");
+	is_int(q.count, 1, "small copies share a block");
+	ok(drain(&q, fds, SIZE_MAX, &sent) && streams_agree(), "and come in order");
 	for (int i = 0; i < 300; i++) {
-		char text[16];
+		char text[512];
 
-		snprintf(text, sizeof(text), "<%d>", i);
+		snprintf(text, sizeof(text), "<%0300d>", i);
 		push_octets(&q, text);
 	}
-	is_int(q.count, 300, "each copy is an item of its own");
+	is_int(q.count, 300, "each large copy is an item of its own");
 	ok(q.items != q.inline_items, "the ring is on the heap now");
 	ok(drain(&q, fds, SIZE_MAX, &sent) && streams_agree(), "all come in order");
 	ok(q.items == q.inline_items && q.bytes == 0, "an empty queue holds no memory");
 	for (int round = 0; round < 50; round++) { /* the ring's head walks around */
-		for (int i = 0; i <= round % 7; i++)
-			push_octets(&q, round % 2 == 0 ? "tick" : "tack");
+		for (int i = 0; i <= round % 7; i++) {
+			char text[512];
+
+			snprintf(text, sizeof(text), "%0300d", round * 10 + i);
+			push_octets(&q, text);
+		}
 		if (round % 3 == 0)
 			sendq_flush(&q, fds[0], &sent);
 	}
