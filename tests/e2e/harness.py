@@ -175,6 +175,7 @@ def free_port():
 def die_with_parent():
     """Should this test be killed, what it started goes too (Linux: PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background job of a shell ignores it, and hands that on
 
 
 class Process:
