@@ -34,7 +34,6 @@ auth_report_failure(const char *what, const char *error)
 	static struct log_limit limit;
 	unsigned long more;
 
-	metrics[METRIC_QUERIES_FAILED_TOTAL]++;
 	if (log_limit_pass(&limit, AUTH_LOG_SECONDS, &more))
 		log_warning(
 		    "query", "could not ask the database %s: %s (%lu more such failures)", what, error, more);

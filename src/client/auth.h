@@ -30,7 +30,7 @@ struct pg_query *auth_authorize(
 /* Rows of one column: the present status messages of the jobs that these patterns name. */
 struct pg_query *auth_job_status(const char *const *patterns, size_t count, pg_query_done done, void *arg);
 
-/* Counts a failure and logs it, at most once in ten seconds. */
+/* Logs a failure, at most once in ten seconds. */
 void auth_report_failure(const char *what, const char *error);
 
 #endif

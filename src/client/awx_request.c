@@ -3,6 +3,7 @@
 #include "client/awx_request.h"
 #include "client/awx_group.h"
 #include "core/mem.h"
+#include "relay/event.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -77,6 +78,13 @@ awx_request_count(json_t *groups)
 	return n;
 }
 
+/* What is longer can be no part of a topic; it is not copied, once for each of its values. */
+static bool
+awx_request_fits(const char *name, const char *value)
+{
+	return strlen(name) <= EVENT_WORD_MAX && strlen(value) <= EVENT_KEY_MAX;
+}
+
 static char *
 awx_request_take_groups(struct awx_request *r, json_t *groups, json_t *seen)
 {
@@ -90,8 +98,10 @@ awx_request_take_groups(struct awx_request *r, json_t *groups, json_t *seen)
 		json_array_foreach (values, i, item) {
 			char *value = awx_request_value(item);
 
-			if (value == NULL)
+			if (value == NULL || !awx_request_fits(name, value)) {
+				free(value);
 				return awx_request_deny();
+			}
 			awx_request_add(r, seen, name, value);
 		}
 	}

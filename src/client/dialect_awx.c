@@ -101,7 +101,7 @@ awx_deny(struct awx_state *a, const struct awx_group *g)
 {
 	char *error = mem_printf("access denied to channel %s for resource id %s", g->name, g->value);
 
-	log_info(session_subject(a->session), "group \"%s\" is not granted", g->label);
+	log_debug(session_subject(a->session), "group \"%s\" is not granted", g->label);
 	awx_send_error(a, error);
 	free(error);
 }
@@ -149,7 +149,8 @@ awx_answer(struct awx_state *a, const struct awx_request *r, json_t *allowed)
 	}
 	json_decref(allowed);
 	awx_send_reply(a, groups);
-	log_info(session_subject(a->session), "in %zu groups", json_object_size(a->groups));
+	log_info(session_subject(a->session), "in %zu of %zu groups asked for", json_object_size(a->groups),
+	    r->count);
 }
 
 static void

@@ -1,12 +1,12 @@
 /*
- * Sessions.
+ * Sessions. The states:
  *
- *   OPEN      messages flow both ways.
- *   CLOSING   our close frame is queued; the peer's answer is waited for.
- *   DRAINING  nothing more is to come from the peer that matters; the queue goes out, then the sending side
- * is shut down, and what still comes in is thrown away until the peer hangs up. Closing earlier would make
- * the kernel answer late octets with a reset, and the peer could lose our close frame. GONE      off the
- * list; memory goes at the end of the turn.
+ * - OPEN: messages flow both ways.
+ * - CLOSING: our close frame is queued; the peer's answer is waited for.
+ * - DRAINING: nothing more is to come from the peer that matters. The queue goes out, then the sending side is
+ *   shut down, and what still comes in is thrown away until the peer hangs up. Closing earlier would make the
+ *   kernel answer late octets with a reset, and the peer could lose our close frame.
+ * - GONE: off the list; memory goes at the end of the turn.
  *
  * session_enter() alone writes ->state. CLOSING and DRAINING end after SESSION_LINGER_MS at the latest.
  * Time-outs are found by one timer that walks the list.
@@ -31,10 +31,11 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 
-#define SESSION_MAGIC     0x5e55104eu
-#define SESSION_READ_SIZE 16384
-#define SESSION_LINGER_MS 3000
-#define SESSION_SWEEP_MS  250
+#define SESSION_MAGIC      0x5e55104eu
+#define SESSION_READ_SIZE  16384
+#define SESSION_LINGER_MS  3000
+#define SESSION_SWEEP_MS   250
+#define SESSION_RECHECK_MS 1000
 
 enum session_state { SESSION_OPEN, SESSION_CLOSING, SESSION_DRAINING, SESSION_GONE };
 
@@ -55,6 +56,7 @@ struct session {
 	int64_t user_id;
 	struct credential credential;
 	struct auth_request *recheck; /* is the credential still good? */
+	int64_t recheck_ms;           /* when to ask that again; 0: no need */
 	int64_t heard_ms;             /* something came from the peer */
 	int64_t behind_ms;   /* since when more than queue_limit waits, tickets' payloads included; 0: it does
 				not */
@@ -374,11 +376,50 @@ session_pause(struct session *s, bool paused)
 		event_add(s->read_event, NULL);
 }
 
+/* ---- rights ---- */
+
+/* When the database could not be asked the question stands: rights taken away must not outlive an outage. The
+ * sweep asks it again. */
+static void
+session_on_recheck(void *arg, enum auth_verdict verdict, int64_t user_id, const char *user_name)
+{
+	struct session *s = session_check(arg);
+
+	s->recheck = NULL;
+	if (verdict == AUTH_UNAVAILABLE)
+		s->recheck_ms = loop_now_ms() + SESSION_RECHECK_MS;
+	else if (verdict == AUTH_REFUSED || user_id != s->user_id)
+		session_close(s, WS_CLOSE_POLICY, "the token is not valid any more");
+	else
+		s->dialect->access_changed(s->dialect_state);
+}
+
+static void
+session_recheck(struct session *s)
+{
+	if (s->recheck != NULL)
+		auth_cancel(s->recheck);
+	s->recheck_ms = 0;
+	s->recheck = auth_authenticate(s->credential.token, session_on_recheck, s);
+}
+
+void
+session_access_changed(int64_t user_id)
+{
+	struct session *s;
+
+	TAILQ_FOREACH (s, &sessions.list, entry)
+		if (s->state == SESSION_OPEN && s->user_id == user_id)
+			session_recheck(s);
+}
+
 /* ---- time ---- */
 
 static void
 session_sweep_open(struct session *s, int64_t now)
 {
+	if (s->recheck_ms != 0 && now >= s->recheck_ms)
+		session_recheck(s);
 	if (session_is_long_behind(s, now)) {
 		session_close_slow(s);
 	} else if (s->blocked && now - s->progress_ms > conf.write_timeout_ms) {
@@ -494,43 +535,6 @@ const char *
 session_subject(const struct session *s)
 {
 	return s->subject;
-}
-
-/* ---- rights ---- */
-
-static void session_recheck(struct session *s);
-
-/* When the database could not be asked the question stands: rights taken away must not outlive an outage. */
-static void
-session_on_recheck(void *arg, enum auth_verdict verdict, int64_t user_id, const char *user_name)
-{
-	struct session *s = session_check(arg);
-
-	s->recheck = NULL;
-	if (verdict == AUTH_UNAVAILABLE)
-		session_recheck(s);
-	else if (verdict == AUTH_REFUSED || user_id != s->user_id)
-		session_close(s, WS_CLOSE_POLICY, "the token is not valid any more");
-	else
-		s->dialect->access_changed(s->dialect_state);
-}
-
-static void
-session_recheck(struct session *s)
-{
-	if (s->recheck != NULL)
-		auth_cancel(s->recheck);
-	s->recheck = auth_authenticate(s->credential.token, session_on_recheck, s);
-}
-
-void
-session_access_changed(int64_t user_id)
-{
-	struct session *s;
-
-	TAILQ_FOREACH (s, &sessions.list, entry)
-		if (s->state == SESSION_OPEN && s->user_id == user_id)
-			session_recheck(s);
 }
 
 /* ---- all of them ---- */

@@ -1,6 +1,6 @@
 /*
- * Heartbeats. One is under way at most: as long as the server has not answered the last, another would tell
- * nothing new. A beat is known again by its node id and its boot id: a second node with our id must not prove
+ * Heartbeats. They travel over the LISTEN session itself: a slow query elsewhere must not look like a deaf
+ * session. One is under way at most. A beat is known again by its node id and its boot id: a second node with our id must not prove
  * our session.
  */
 #include "config.h"
@@ -11,9 +11,7 @@
 #include "core/mem.h"
 #include "core/metrics.h"
 #include "pg/pg_listen.h"
-#include "pg/pg_query.h"
 
-#include <assert.h>
 #include <event2/event.h>
 #include <jansson.h>
 #include <openssl/rand.h>
@@ -21,19 +19,18 @@
 #include <string.h>
 #include <unistd.h>
 
+#define HEARTBEAT_LATE_MS 1000
+
 static struct {
-	struct pg_query_pool *pool;
 	struct pg_listen *listen;
 	struct event *timer;
-	struct pg_query *query; /* the beat under way */
+	int64_t due_ms; /* when the timer ought to fire */
 	char *node, *host;
 	int port;
 	char boot[17];
 	json_int_t counter;
 	int64_t sent_us;
-	bool sending; /* the last one was taken by the server */
-	bool ending;  /* no more but the last */
-	void (*stopped)(void);
+	bool ending, offline_sent, ended;
 } heartbeat;
 
 static char *
@@ -44,8 +41,8 @@ heartbeat_make(const char *action)
 	char *text;
 
 	gethostname(hostname, sizeof(hostname) - 1);
-	beat = json_pack("{ss ss ss ss ss ss si ss sI}", "hostname", hostname, "ip", heartbeat.host, "action",
-	    action, "node", heartbeat.node, "boot", heartbeat.boot, "cluster", conf.cluster, "port",
+	beat = json_pack("{ss ss? ss ss ss ss si ss sI}", "hostname", hostname, "ip", heartbeat.host,
+	    "action", action, "node", heartbeat.node, "boot", heartbeat.boot, "cluster", conf.cluster, "port",
 	    heartbeat.port, "version", PACKAGE_VERSION, "counter", ++heartbeat.counter);
 	text = beat != NULL ? json_dumps(beat, JSON_COMPACT) : NULL;
 	if (text == NULL)
@@ -54,46 +51,37 @@ heartbeat_make(const char *action)
 	return text;
 }
 
-static void
-heartbeat_on_answer(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
-{
-	heartbeat.query = NULL;
-	heartbeat.sending = status == PG_QUERY_OK;
-	if (status == PG_QUERY_ERROR)
-		log_warning("query", "could not send a heartbeat: %s", error);
-	if (status == PG_QUERY_LOST && pg_query_pool_is_up(heartbeat.pool))
-		pg_query_pool_reset(heartbeat.pool, "no answer to a heartbeat within probe_timeout");
-	if (heartbeat.stopped != NULL)
-		heartbeat.stopped();
-}
-
-static void
+static bool
 heartbeat_send(const char *action)
 {
 	char *text = heartbeat_make(action);
-	const char *params[] = {conf.heartbeat_channel, text};
+	bool sent;
 
 	heartbeat.sent_us = loop_now_us();
-	heartbeat.query = pg_query_send(heartbeat.pool, "SELECT pg_catalog.pg_notify($1, $2)", 2, params,
-	    (long)conf.probe_timeout_ms, heartbeat_on_answer, NULL);
+	sent = pg_listen_notify(heartbeat.listen, text);
 	free(text);
+	return sent;
 }
 
 void
 heartbeat_hasten(void)
 {
-	if (heartbeat.timer != NULL && !heartbeat.ending && heartbeat.query == NULL &&
-	    pg_query_pool_is_up(heartbeat.pool))
-		heartbeat_send("online");
+	if (!heartbeat.ending)
+		(void)heartbeat_send("online");
 }
 
+/* A timer that comes late shows that this process stood still; what has come meanwhile has not been read yet. */
 static void
 heartbeat_on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct timeval tv = {conf.probe_interval_ms / 1000, (conf.probe_interval_ms % 1000) * 1000};
+	int64_t now = loop_now_ms();
 
 	event_add(heartbeat.timer, &tv);
-	pg_listen_check(heartbeat.listen, heartbeat.sending && pg_query_pool_is_up(heartbeat.pool));
+	if (now > heartbeat.due_ms + HEARTBEAT_LATE_MS)
+		pg_listen_excuse(heartbeat.listen);
+	heartbeat.due_ms = now + conf.probe_interval_ms;
+	pg_listen_check(heartbeat.listen);
 	heartbeat_hasten();
 }
 
@@ -106,6 +94,13 @@ heartbeat_set_address(const char *address)
 	bool brackets = len >= 2 && address[0] == '[' && address[len - 1] == ']';
 
 	heartbeat.host = mem_strndup(address + brackets, len - 2 * (size_t)brackets);
+	if (strcmp(heartbeat.host, "0.0.0.0") == 0 || strcmp(heartbeat.host, "::") == 0) {
+		log_warning(NULL,
+		    "listening on every address: the heartbeats name the host only; the setting advertise "
+		    "says by which address other nodes reach this one");
+		free(heartbeat.host);
+		heartbeat.host = NULL;
+	}
 	heartbeat.port = colon != NULL ? atoi(colon + 1) : 0;
 }
 
@@ -125,40 +120,47 @@ heartbeat_set_node(void)
 }
 
 void
-heartbeat_start(struct pg_query_pool *pool, struct pg_listen *listen, const char *address)
+heartbeat_start(struct pg_listen *listen, const char *address)
 {
 	memset(&heartbeat, 0, sizeof(heartbeat));
-	heartbeat.pool = pool;
 	heartbeat.listen = listen;
 	heartbeat_set_address(address);
 	heartbeat_set_node();
 	heartbeat.timer = evtimer_new(loop_base(), heartbeat_on_timer, NULL);
 	if (heartbeat.timer == NULL)
 		log_fatal("could not create a timer");
+	heartbeat.due_ms = loop_now_ms();
 	heartbeat_on_timer(-1, 0, NULL);
 }
 
+/* One that is under way is waited for; when the session is down nobody can be told. */
 void
-heartbeat_stop(void (*done)(void))
+heartbeat_stop(void)
 {
 	heartbeat.ending = true;
 	event_del(heartbeat.timer);
-	if (heartbeat.query != NULL)
-		pg_query_cancel(heartbeat.query);
-	heartbeat.query = NULL;
-	if (!pg_query_pool_is_up(heartbeat.pool)) {
-		done();
+	heartbeat.offline_sent = heartbeat_send("offline");
+	heartbeat.ended = !heartbeat.offline_sent && !pg_listen_is_proven(heartbeat.listen);
+}
+
+void
+heartbeat_on_notified(void)
+{
+	if (!heartbeat.ending)
 		return;
-	}
-	heartbeat.stopped = done;
-	heartbeat_send("offline");
+	heartbeat.ended = heartbeat.offline_sent;
+	heartbeat.offline_sent = heartbeat.offline_sent || heartbeat_send("offline");
+}
+
+bool
+heartbeat_has_ended(void)
+{
+	return heartbeat.ended || !pg_listen_is_proven(heartbeat.listen);
 }
 
 void
 heartbeat_free(void)
 {
-	if (heartbeat.query != NULL)
-		pg_query_cancel(heartbeat.query);
 	event_free(heartbeat.timer);
 	free(heartbeat.node);
 	free(heartbeat.host);

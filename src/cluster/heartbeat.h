@@ -1,6 +1,6 @@
 /*
- * This node's heartbeats (docs/protocol.md, section 3): sent by NOTIFY over the query session, looked for on
- * the LISTEN session. That makes them the proof that events would come through, too.
+ * This node's heartbeats (docs/protocol.md, section 3): sent and looked for on the
+ * LISTEN session. That makes them the proof that events would come through, too.
  */
 #ifndef PGRELAY_CLUSTER_HEARTBEAT_H
 #define PGRELAY_CLUSTER_HEARTBEAT_H
@@ -9,15 +9,17 @@
 #include <stddef.h>
 
 struct pg_listen;
-struct pg_query_pool;
 
-/* Sends one each probe_interval. address is HOST:PORT as others reach this node. */
-void heartbeat_start(struct pg_query_pool *pool, struct pg_listen *listen, const char *address);
-/* Sends one now, if it can be sent: the sessions have just come up. */
+/* Sends one each probe_interval, over the LISTEN session. address is HOST:PORT as others reach this node; a wildcard goes out as null. */
+void heartbeat_start(struct pg_listen *listen, const char *address);
+/* Sends one now, if it can be sent: the session has just begun to listen. */
 void heartbeat_hasten(void);
-/* Says that this node is going (action "offline") and sends no more; done is called when that is out, or
- * cannot be. */
-void heartbeat_stop(void (*done)(void));
+/* The server has taken the last one. */
+void heartbeat_on_notified(void);
+/* Says that this node is going (action "offline") and sends no more. */
+void heartbeat_stop(void);
+/* That is out, or cannot be said. */
+bool heartbeat_has_ended(void);
 /* Frees what it holds. */
 void heartbeat_free(void);
 

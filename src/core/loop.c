@@ -18,7 +18,6 @@ struct loop_garbage {
 static struct event_base *loop_event_base;
 static struct loop_task *loop_tasks, **loop_tasks_tail = &loop_tasks;
 static struct loop_garbage *loop_garbage_list;
-static int64_t loop_turn_ms;
 static bool loop_stopping;
 
 void
@@ -29,7 +28,6 @@ loop_init(void)
 	if (loop_event_base == NULL)
 		log_fatal("could not create the event loop");
 	loop_stopping = false;
-	loop_turn_ms = loop_now_us() / 1000;
 }
 
 struct event_base *
@@ -116,7 +114,6 @@ loop_run(void)
 			log_fatal("the event loop failed");
 		if (rc > 0 && loop_tasks == NULL)
 			break; /* nothing is left that could ever happen */
-		loop_turn_ms = loop_now_us() / 1000;
 		loop_settle();
 	}
 }
@@ -156,5 +153,5 @@ loop_now_us(void)
 int64_t
 loop_now_ms(void)
 {
-	return loop_turn_ms;
+	return loop_now_us() / 1000;
 }

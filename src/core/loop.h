@@ -36,7 +36,7 @@ void loop_task_cancel(struct loop_task *task);
 /* release(ptr) after this turn's tasks. */
 void loop_release(void (*release)(void *ptr), void *ptr);
 
-/* Monotonic clock; ms is read once a turn, us each time. */
+/* Monotonic clock. */
 int64_t loop_now_ms(void);
 int64_t loop_now_us(void);
 

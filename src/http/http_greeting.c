@@ -69,16 +69,26 @@ http_greeting_init(void)
 struct bufferevent *
 http_greeting_new(struct event_base *base, void *arg)
 {
-	struct http_greeting *g = mem_zalloc(sizeof(*g));
+	struct bufferevent *bev = bufferevent_socket_new(base, -1, 0);
 
-	g->bev = bufferevent_socket_new(base, -1, 0);
-	if (g->bev == NULL)
+	if (bev == NULL)
 		log_fatal("out of memory");
-	bufferevent_incref(g->bev);
+	http_greeting_watch(bev);
+	return bev;
+}
+
+void
+http_greeting_watch(struct bufferevent *bev)
+{
+	struct http_greeting *g;
+
+	http_greeting_done(bev);
+	g = mem_zalloc(sizeof(*g));
+	g->bev = bev;
+	bufferevent_incref(bev);
 	g->deadline_ms = loop_now_ms() + conf.handshake_timeout_ms;
 	TAILQ_INSERT_TAIL(&http_greetings, g, entry);
 	HASH_ADD_PTR(http_greetings_by_bev, bev, g);
-	return g->bev;
 }
 
 void

@@ -14,7 +14,9 @@ struct event_base;
 void http_greeting_init(void);
 /* For evhttp_set_bevcb(): the bufferevent of a new connection, watched from now on. */
 struct bufferevent *http_greeting_new(struct event_base *base, void *arg);
-/* Its first request has come. */
+/* From now on a request is waited for. */
+void http_greeting_watch(struct bufferevent *bev);
+/* It has come. */
 void http_greeting_done(struct bufferevent *bev);
 void http_greeting_free_all(void);
 

@@ -23,14 +23,14 @@
 #include <sys/socket.h>
 
 #define HTTP_MAX_HEADERS    16384
-#define HTTP_MAX_BODY       (1024 * 1024)
+#define HTTP_MAX_BODY       4096 /* nothing here wants one */
 #define HTTP_MAX_LISTENERS  16
 #define HTTP_BACKLOG        1024
 #define HTTP_ACCEPT_PAUSE_S 1
 
 static struct {
 	struct evhttp *evhttp;
-	struct evconnlistener *listeners[HTTP_MAX_LISTENERS];
+	struct evhttp_bound_socket *listeners[HTTP_MAX_LISTENERS];
 	int listener_count;
 	struct event *resume;
 	char *address;
@@ -83,18 +83,26 @@ http_server_awx(struct evhttp_request *req)
 
 struct http_route {
 	const char *path;
+	bool get_only; /* no HEAD: RFC 6455, section 4.2.1 */
 	void (*handle)(struct evhttp_request *req);
 };
 
 static const struct http_route http_routes[] = {
-    {"/websocket", http_server_awx},
-    {"/websocket/", http_server_awx},
-    {"/api/websocket", http_server_awx},
-    {"/api/websocket/", http_server_awx},
-    {"/healthz", http_server_health},
-    {"/readyz", http_server_ready},
-    {"/metrics", http_server_metrics},
+    {"/websocket", true, http_server_awx},
+    {"/websocket/", true, http_server_awx},
+    {"/api/websocket", true, http_server_awx},
+    {"/api/websocket/", true, http_server_awx},
+    {"/healthz", false, http_server_health},
+    {"/readyz", false, http_server_ready},
+    {"/metrics", false, http_server_metrics},
 };
+
+/* The connection is kept: its next request has a deadline as well. */
+static void
+http_server_on_complete(struct evhttp_request *req, void *arg)
+{
+	http_greeting_watch(evhttp_connection_get_bufferevent(evhttp_request_get_connection(req)));
+}
 
 static void
 http_server_on_request(struct evhttp_request *req, void *arg)
@@ -103,6 +111,7 @@ http_server_on_request(struct evhttp_request *req, void *arg)
 	enum evhttp_cmd_type method = evhttp_request_get_command(req);
 
 	http_greeting_done(evhttp_connection_get_bufferevent(evhttp_request_get_connection(req)));
+	evhttp_request_set_on_complete_cb(req, http_server_on_complete, NULL);
 	if (http_server.stopping) {
 		evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
 		http_reply_text(req, HTTP_SERVUNAVAIL, "Service Unavailable", "the node is shutting down");
@@ -111,7 +120,7 @@ http_server_on_request(struct evhttp_request *req, void *arg)
 	for (size_t i = 0; i < ARRAY_LENGTH(http_routes); i++) {
 		if (path == NULL || strcmp(path, http_routes[i].path) != 0)
 			continue;
-		if (method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD) {
+		if (method == EVHTTP_REQ_GET || (method == EVHTTP_REQ_HEAD && !http_routes[i].get_only)) {
 			http_routes[i].handle(req);
 		} else {
 			evhttp_add_header(evhttp_request_get_output_headers(req), "Allow", "GET, HEAD");
@@ -130,7 +139,7 @@ static void
 http_server_on_resume(evutil_socket_t fd, short what, void *arg)
 {
 	for (int i = 0; i < http_server.listener_count; i++)
-		evconnlistener_enable(http_server.listeners[i]);
+		evconnlistener_enable(evhttp_bound_socket_get_listener(http_server.listeners[i]));
 }
 
 /* Out of descriptors or memory: trying at once again would only burn the processor. */
@@ -143,7 +152,7 @@ http_server_on_accept_error(struct evconnlistener *listener, void *arg)
 	log_warning("http", "could not accept a connection: %s; pausing for %d s", strerror(errno),
 	    HTTP_ACCEPT_PAUSE_S);
 	for (int i = 0; i < http_server.listener_count; i++)
-		evconnlistener_disable(http_server.listeners[i]);
+		evconnlistener_disable(evhttp_bound_socket_get_listener(http_server.listeners[i]));
 	event_add(http_server.resume, &tv);
 }
 
@@ -176,6 +185,7 @@ static bool
 http_server_bind(const struct addrinfo *ai, const char *text, char **error)
 {
 	struct evconnlistener *listener;
+	struct evhttp_bound_socket *bound;
 	char *name;
 
 	if (http_server.listener_count == HTTP_MAX_LISTENERS) {
@@ -191,9 +201,10 @@ http_server_bind(const struct addrinfo *ai, const char *text, char **error)
 		return false;
 	}
 	evconnlistener_set_error_cb(listener, http_server_on_accept_error);
-	if (evhttp_bind_listener(http_server.evhttp, listener) == NULL)
+	bound = evhttp_bind_listener(http_server.evhttp, listener);
+	if (bound == NULL)
 		log_fatal("out of memory");
-	http_server.listeners[http_server.listener_count++] = listener;
+	http_server.listeners[http_server.listener_count++] = bound;
 	name = http_server_name_socket(evconnlistener_get_fd(listener));
 	log_info("http", "listening on %s", name);
 	if (http_server.address == NULL)
@@ -300,7 +311,8 @@ http_server_stop(void)
 	http_upgrade_refuse_all();
 	event_del(http_server.resume);
 	for (int i = 0; i < http_server.listener_count; i++)
-		evconnlistener_disable(http_server.listeners[i]);
+		evhttp_del_accept_socket(http_server.evhttp, http_server.listeners[i]);
+	http_server.listener_count = 0;
 }
 
 void

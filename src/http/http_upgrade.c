@@ -3,8 +3,9 @@
  *
  * A connection leaves evhttp like this: its bufferevent is disabled and a session puts its own events on the
  * descriptor. The evhttp_connection stays, as the descriptor's owner, and is freed with the session: evhttp
- * closes the socket then. While the database is asked the client may hang up: evhttp then detaches the
- * request and calls http_upgrade_on_gone().
+ * closes the socket then. While a request is in our hands evhttp does not read, so a client that hangs up
+ * while the database is asked is noticed by its session; http_upgrade_on_gone() is for a connection that
+ * evhttp itself gives up meanwhile.
  */
 #include "config.h"
 #include "http/http_upgrade.h"
@@ -24,6 +25,7 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/http.h>
+#include <event2/http_struct.h>
 #include <event2/keyvalq_struct.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -291,6 +293,9 @@ http_upgrade_refuse_malformed(struct http_upgrade *u)
 		http_upgrade_refuse(u, 426, "Upgrade Required",
 		    "this is a WebSocket endpoint; a proxy in front of it must "
 		    "pass the Upgrade and Connection headers on");
+	else if (u->req->major < 1 || (u->req->major == 1 && u->req->minor < 1))
+		http_upgrade_refuse(
+		    u, 426, "Upgrade Required", "HTTP/1.1 is wanted; a proxy in front must speak it");
 	else if (version == NULL || strcmp(version, "13") != 0)
 		http_upgrade_refuse(u, 426, "Upgrade Required", "Sec-WebSocket-Version must be 13");
 	else if (key == NULL || !ws_key_is_valid(key))

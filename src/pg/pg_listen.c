@@ -25,6 +25,7 @@ struct pg_listen {
 	const struct pg_listen_ops *ops;
 	void *arg;
 	int64_t heard_ms; /* our last heartbeat, or when listening began */
+	bool busy;        /* a command is under way */
 	struct loop_task drain;
 };
 
@@ -33,11 +34,36 @@ pg_listen_enter(struct pg_listen *l, enum pg_listen_state state)
 {
 	if (l->state == LISTEN_PROVEN && state != LISTEN_PROVEN)
 		metrics[METRIC_LISTEN_LOST_TOTAL]++;
-	if (state == LISTEN_PROVEN && l->state != LISTEN_PROVEN)
+	if (state == LISTEN_PROVEN && l->state != LISTEN_PROVEN) {
+		pg_session_settle(l->session);
 		log_info("listen", "hearing events on channel \"%s\"", conf.channel);
+	}
 	l->state = state;
 	metrics[METRIC_LISTEN_UP] = state == LISTEN_PROVEN;
 	l->heard_ms = loop_now_ms();
+}
+
+static void
+pg_listen_sent(struct pg_listen *l, bool ok)
+{
+	if (ok) {
+		l->busy = true;
+		pg_session_flush(l->session);
+	} else {
+		pg_session_reset(l->session, PQerrorMessage(pg_session_conn(l->session)));
+	}
+}
+
+bool
+pg_listen_notify(struct pg_listen *l, const char *payload)
+{
+	const char *params[] = {conf.heartbeat_channel, payload};
+
+	if (l->busy || (l->state != LISTEN_DEAF && l->state != LISTEN_PROVEN))
+		return false;
+	pg_listen_sent(l, PQsendQueryParams(pg_session_conn(l->session),
+			      "SELECT pg_catalog.pg_notify($1, $2)", 2, NULL, params, NULL, NULL, 0) == 1);
+	return l->busy;
 }
 
 static void
@@ -49,10 +75,7 @@ pg_listen_on_up(void *arg, PGconn *conn)
 	char *sql = mem_printf("LISTEN %s; LISTEN %s", events, heartbeats);
 
 	pg_listen_enter(l, LISTEN_SUBSCRIBING);
-	if (PQsendQuery(conn, sql))
-		pg_session_flush(l->session);
-	else
-		pg_session_reset(l->session, PQerrorMessage(conn));
+	pg_listen_sent(l, PQsendQuery(conn, sql) == 1);
 	free(sql);
 	PQfreemem(events);
 	PQfreemem(heartbeats);
@@ -64,6 +87,7 @@ pg_listen_on_down(void *arg, const char *reason)
 	struct pg_listen *l = arg;
 
 	loop_task_cancel(&l->drain);
+	l->busy = false;
 	pg_listen_enter(l, LISTEN_DOWN);
 }
 
@@ -78,17 +102,32 @@ pg_listen_hand_on(struct pg_listen *l, const PGnotify *notify)
 		l->ops->on_heartbeat(l->arg, notify->extra, len);
 }
 
-/* False when the session broke. */
+/* The command under way is done. */
+static void
+pg_listen_finish(struct pg_listen *l)
+{
+	l->busy = false;
+	if (l->state != LISTEN_SUBSCRIBING) {
+		l->ops->on_notified(l->arg);
+		return;
+	}
+	pg_listen_enter(l, LISTEN_DEAF);
+	l->ops->on_listening(l->arg);
+}
+
+/* A command that is refused ends the session: a server gone read-only refuses NOTIFY. False then. */
 static bool
 pg_listen_take_results(struct pg_listen *l, PGconn *conn)
 {
-	while (l->state == LISTEN_SUBSCRIBING && !PQisBusy(conn)) {
+	while (l->busy && !PQisBusy(conn)) {
 		PGresult *result = PQgetResult(conn);
+		ExecStatusType status = PQresultStatus(result);
 
 		if (result == NULL) {
-			pg_listen_enter(l, LISTEN_DEAF);
-			l->ops->on_listening(l->arg);
-		} else if (PQresultStatus(result) != PGRES_COMMAND_OK) {
+			pg_listen_finish(l);
+			return pg_session_conn(l->session) == conn;
+		}
+		if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) {
 			pg_session_reset(l->session, PQresultErrorMessage(result));
 			PQclear(result);
 			return false;
@@ -158,16 +197,23 @@ pg_listen_prove(struct pg_listen *l)
 }
 
 void
-pg_listen_check(struct pg_listen *l, bool sending)
+pg_listen_excuse(struct pg_listen *l)
 {
-	if (!sending)
-		l->heard_ms = loop_now_ms();
-	if (l->state != LISTEN_DOWN && loop_now_ms() - l->heard_ms > conf.probe_timeout_ms) {
-		metrics[METRIC_LISTEN_DEAF_TOTAL]++;
+	l->heard_ms = loop_now_ms();
+}
+
+void
+pg_listen_check(struct pg_listen *l)
+{
+	if (l->state == LISTEN_DOWN || loop_now_ms() - l->heard_ms <= conf.probe_timeout_ms)
+		return;
+	metrics[METRIC_LISTEN_DEAF_TOTAL]++;
+	if (l->busy)
 		pg_session_reset(l->session,
-		    "deaf: our own heartbeats are sent but do not come back; a pooler in transaction "
-		    "mode, or a connection cut half-way");
-	}
+		    "the server does not answer; the connection is cut half-way, or the server stands still");
+	else
+		pg_session_reset(l->session,
+		    "deaf: our heartbeats are taken but do not come back; a pooler in transaction mode?");
 }
 
 bool

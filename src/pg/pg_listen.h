@@ -1,6 +1,6 @@
 /*
- * The one LISTEN session of a node. It does nothing but listen; it is proven by the node's own heartbeat
- * coming back, and made anew when that stays away.
+ * The one LISTEN session of a node. Beside listening it only sends the node's heartbeats; it is proven by their
+ * coming back, and made anew when they stay away.
  */
 #ifndef PGRELAY_PG_PG_LISTEN_H
 #define PGRELAY_PG_PG_LISTEN_H
@@ -11,8 +11,10 @@
 struct pg_listen;
 
 struct pg_listen_ops {
-	/* LISTEN is committed: a heartbeat sent from now on will come back. */
+	/* LISTEN is committed: a heartbeat that is sent from now on will come back. */
 	void (*on_listening)(void *arg);
+	/* The server has taken what pg_listen_notify() sent. */
+	void (*on_notified)(void *arg);
 	/* A NOTIFY payload, valid during the call. */
 	void (*on_event)(void *arg, const char *payload, size_t len);
 	void (*on_heartbeat)(void *arg, const char *payload, size_t len);
@@ -23,13 +25,14 @@ struct pg_listen_ops {
 struct pg_listen *pg_listen_new(const char *conninfo, const struct pg_listen_ops *ops, void *arg);
 void pg_listen_free(struct pg_listen *listen);
 
+/* Sends a heartbeat over the session itself, so that nothing else's slowness can hold it up. False: not now, the session is not up or has one under way. */
+bool pg_listen_notify(struct pg_listen *listen, const char *payload);
 /* Our own heartbeat has come back: the session hears. */
 void pg_listen_prove(struct pg_listen *listen);
-/*
- * Is a heartbeat overdue by more than probe_timeout? Then the session is made anew. Asked after each
- * heartbeat that was sent; sending is set to false when none could be sent, for then silence proves nothing.
- */
-void pg_listen_check(struct pg_listen *listen, bool sending);
+/* Has no heartbeat come back for probe_timeout? Then the session is made anew, with a log line that tells the likely cause. Asked once in a probe_interval. */
+void pg_listen_check(struct pg_listen *listen);
+/* The process was stopped or busy: silence until now proves nothing. */
+void pg_listen_excuse(struct pg_listen *listen);
 
 /* Listening, and proven since. */
 bool pg_listen_is_proven(const struct pg_listen *listen);

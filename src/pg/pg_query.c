@@ -11,6 +11,7 @@
 #include "core/log.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "core/metrics.h"
 #include "pg/pg_session.h"
 
 #include <assert.h>
@@ -20,7 +21,8 @@
 #include <string.h>
 #include <sys/queue.h>
 
-#define PG_QUERY_MAGIC 0x9e617e51u
+#define PG_QUERY_MAGIC    0x9e617e51u
+#define PG_QUERY_STALL_MS 30000
 
 struct pg_query {
 	unsigned magic;
@@ -41,7 +43,8 @@ TAILQ_HEAD(pg_query_list, pg_query);
 struct pg_query_pool {
 	struct pg_session *session;
 	struct pg_query_list waiting, sent;
-	size_t backlog;
+	int64_t answered_ms; /* the last answer, or when the first of those under way was sent */
+	struct event *stall_timer;
 	struct loop_task pump;
 	void (*on_state)(void *arg, bool up);
 	void *arg;
@@ -65,7 +68,7 @@ static void
 pg_query_unlink(struct pg_query *q)
 {
 	TAILQ_REMOVE(q->sent ? &q->pool->sent : &q->pool->waiting, q, entry);
-	q->pool->backlog--;
+	metrics[METRIC_QUERIES_PENDING]--;
 }
 
 static char *
@@ -86,6 +89,8 @@ static void
 pg_query_finish(struct pg_query *q, enum pg_query_status status, const char *error)
 {
 	pg_query_unlink(q);
+	if (status != PG_QUERY_OK && q->done != NULL)
+		metrics[METRIC_QUERIES_FAILED_TOTAL]++;
 	if (q->done != NULL)
 		q->done(q->arg, status, status == PG_QUERY_LOST ? NULL : q->result, error);
 	pg_query_free(q);
@@ -97,14 +102,18 @@ pg_query_on_timeout(evutil_socket_t fd, short what, void *arg)
 {
 	struct pg_query *q = arg;
 	pg_query_done done = q->done;
+	void *asker = q->arg;
 
 	assert(q->magic == PG_QUERY_MAGIC);
 	q->done = NULL;
-	if (done != NULL)
-		done(q->arg, PG_QUERY_LOST, NULL, "query_timeout passed");
 	if (!q->sent) {
 		pg_query_unlink(q);
 		pg_query_free(q);
+	}
+	/* last: what it does may end the query */
+	if (done != NULL) {
+		metrics[METRIC_QUERIES_FAILED_TOTAL]++;
+		done(asker, PG_QUERY_LOST, NULL, "query_timeout passed");
 	}
 }
 
@@ -114,6 +123,8 @@ pg_query_transmit(struct pg_query *q, PGconn *conn)
 {
 	struct pg_query_pool *pool = q->pool;
 
+	if (TAILQ_EMPTY(&pool->sent))
+		pool->answered_ms = loop_now_ms();
 	TAILQ_REMOVE(&pool->waiting, q, entry);
 	TAILQ_INSERT_TAIL(&pool->sent, q, entry);
 	q->sent = true;
@@ -204,6 +215,8 @@ pg_query_take(struct pg_query_pool *pool, PGresult *result)
 	}
 	PQclear(result);
 	ok = PQresultStatus(q->result) == PGRES_TUPLES_OK || PQresultStatus(q->result) == PGRES_COMMAND_OK;
+	if (ok)
+		pg_session_settle(pool->session);
 	error = ok ? mem_strdup("") : pg_query_error_line(q->result);
 	pg_query_finish(q, ok ? PG_QUERY_OK : PG_QUERY_ERROR, error);
 	free(error);
@@ -215,6 +228,7 @@ pg_query_on_input(void *arg, PGconn *conn)
 	struct pg_query_pool *pool = arg;
 	PGnotify *notify;
 
+	pool->answered_ms = loop_now_ms();
 	while (!TAILQ_EMPTY(&pool->sent) && !PQisBusy(conn)) {
 		PGresult *result = PQgetResult(conn);
 
@@ -230,12 +244,23 @@ pg_query_on_input(void *arg, PGconn *conn)
 static const struct pg_session_ops pg_query_session_ops = {
     pg_query_on_up, pg_query_on_down, pg_query_on_input};
 
+/* A connection cut half-way, or a server that stands still, answers nothing at all. */
+static void
+pg_query_on_stall_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct pg_query_pool *pool = arg;
+
+	if (pg_query_pool_stalled_ms(pool) > PG_QUERY_STALL_MS)
+		pg_session_reset(pool->session, "no answer to any query for 30 s");
+}
+
 /* ---- public ---- */
 
 struct pg_query_pool *
 pg_query_pool_new(const char *subject, const char *conninfo, void (*on_state)(void *arg, bool up), void *arg)
 {
 	struct pg_query_pool *pool = mem_zalloc(sizeof(*pool));
+	struct timeval second = {1, 0};
 
 	TAILQ_INIT(&pool->waiting);
 	TAILQ_INIT(&pool->sent);
@@ -243,6 +268,10 @@ pg_query_pool_new(const char *subject, const char *conninfo, void (*on_state)(vo
 	pool->arg = arg;
 	loop_task_init(&pool->pump, pg_query_pump, pool);
 	pool->session = pg_session_new(subject, conninfo, &pg_query_session_ops, pool);
+	pool->stall_timer = event_new(loop_base(), -1, EV_PERSIST, pg_query_on_stall_timer, pool);
+	if (pool->stall_timer == NULL)
+		log_fatal("could not create a timer");
+	event_add(pool->stall_timer, &second);
 	pg_session_start(pool->session);
 	return pool;
 }
@@ -255,6 +284,7 @@ pg_query_pool_free(struct pg_query_pool *pool)
 	if (pool == NULL)
 		return;
 	loop_task_cancel(&pool->pump);
+	event_free(pool->stall_timer);
 	pg_session_free(pool->session);
 	while ((q = TAILQ_FIRST(&pool->sent)) != NULL || (q = TAILQ_FIRST(&pool->waiting)) != NULL) {
 		pg_query_unlink(q);
@@ -275,16 +305,10 @@ pg_query_pool_error(const struct pg_query_pool *pool)
 	return pg_session_error(pool->session);
 }
 
-void
-pg_query_pool_reset(struct pg_query_pool *pool, const char *reason)
+int64_t
+pg_query_pool_stalled_ms(const struct pg_query_pool *pool)
 {
-	pg_session_reset(pool->session, reason);
-}
-
-size_t
-pg_query_pool_backlog(const struct pg_query_pool *pool)
-{
-	return pool->backlog;
+	return TAILQ_EMPTY(&pool->sent) ? 0 : loop_now_ms() - pool->answered_ms;
 }
 
 struct pg_query *
@@ -310,7 +334,7 @@ pg_query_send(struct pg_query_pool *pool, const char *sql, int nparams, const ch
 		event_add(q->timer, &tv);
 	}
 	TAILQ_INSERT_TAIL(&pool->waiting, q, entry);
-	pool->backlog++;
+	metrics[METRIC_QUERIES_PENDING]++;
 	loop_task_queue(&pool->pump);
 	return q;
 }

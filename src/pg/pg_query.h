@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct pg_result PGresult; /* libpq's */
 struct pg_query_pool;
@@ -31,10 +32,8 @@ void pg_query_pool_free(struct pg_query_pool *pool);
 bool pg_query_pool_is_up(const struct pg_query_pool *pool);
 /* Why it is not up; "" when it is. */
 const char *pg_query_pool_error(const struct pg_query_pool *pool);
-/* Gives the session up and makes it anew: for who finds that it does not answer. */
-void pg_query_pool_reset(struct pg_query_pool *pool, const char *reason);
-/* Queries sent and waiting. */
-size_t pg_query_pool_backlog(const struct pg_query_pool *pool);
+/* For how long queries have been waiting at the server without any answer; 0 when none is. Past 30 s the session is made anew by itself. */
+int64_t pg_query_pool_stalled_ms(const struct pg_query_pool *pool);
 
 /*
  * Sends a query with text parameters (copied; NULL is SQL's). While the session is down it waits, at most

@@ -91,11 +91,11 @@ pg_session_fail(struct pg_session *s, const char *reason)
 
 	free(s->error);
 	s->error = line;
-	if (was_up || !s->quiet)
+	if (!s->quiet)
 		log_warning(s->subject, "%s: %s; trying again by itself",
 		    was_up ? "lost the database session" : "could not connect to the database", line);
 	else
-		log_debug(s->subject, "could not connect to the database: %s", line);
+		log_debug(s->subject, "no database session: %s", line);
 	s->quiet = true;
 	pg_session_enter(s, SESSION_WAITING);
 	s->ops->on_down(s->arg, s->error);
@@ -232,8 +232,6 @@ static void
 pg_session_up(struct pg_session *s)
 {
 	PQsetnonblocking(s->conn, 1);
-	s->backoff_ms = PG_SESSION_BACKOFF_MS;
-	s->quiet = false;
 	free(s->error);
 	s->error = mem_strdup("");
 	log_info(s->subject, "connected to database \"%s\" on %s port %s, backend %d", PQdb(s->conn),
@@ -338,6 +336,13 @@ pg_session_reset(struct pg_session *s, const char *reason)
 {
 	if (s->state == SESSION_UP || s->state == SESSION_CONNECTING)
 		pg_session_fail(s, reason);
+}
+
+void
+pg_session_settle(struct pg_session *s)
+{
+	s->backoff_ms = PG_SESSION_BACKOFF_MS;
+	s->quiet = false;
 }
 
 PGconn *

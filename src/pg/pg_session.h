@@ -34,6 +34,9 @@ void pg_session_reset(struct pg_session *session, const char *reason);
 /* After PQsend...(): sends what libpq holds, now or as soon as the socket takes it. */
 void pg_session_flush(struct pg_session *session);
 
+/* The session has proven useful: the next loss starts with a short pause, and is logged. */
+void pg_session_settle(struct pg_session *session);
+
 /* NULL unless up. */
 PGconn *pg_session_conn(const struct pg_session *session);
 /* Why it is not up; "" when it is. */

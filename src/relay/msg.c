@@ -53,6 +53,12 @@ block_data(const struct block *b)
 	return b->data;
 }
 
+size_t
+block_size(const struct block *b)
+{
+	return b->size;
+}
+
 struct span
 span_copy(const void *data, size_t len)
 {

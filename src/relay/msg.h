@@ -23,6 +23,8 @@ struct span {
 void block_ref(struct block *block);
 void block_unref(struct block *block);
 const uint8_t *block_data(const struct block *block);
+/* Octets of memory that a reference holds. */
+size_t block_size(const struct block *block);
 
 /* A span in a block of its own, for octets that one session alone gets. The caller owns the reference. */
 struct span span_copy(const void *data, size_t len);

@@ -40,7 +40,7 @@ static struct {
 	struct pg_listen *listen;
 	struct event *term, *interrupt, *hangup, *ending;
 	int64_t deadline_ms;
-	bool ending_now, offline_sent;
+	bool ending_now;
 } relay;
 
 /* ---- what the parts tell each other ---- */
@@ -59,6 +59,12 @@ relay_on_listening(void *arg)
 }
 
 static void
+relay_on_notified(void *arg)
+{
+	heartbeat_on_notified();
+}
+
+static void
 relay_on_event(void *arg, const char *payload, size_t len)
 {
 	dispatch_payload((struct slice){payload, len}, relay_on_access);
@@ -74,10 +80,8 @@ static void
 relay_on_query_state(void *arg, bool up)
 {
 	metrics[METRIC_QUERY_UP] = up;
-	if (up) {
-		heartbeat_hasten();
+	if (up)
 		schema_check_now();
-	}
 }
 
 static void
@@ -98,12 +102,15 @@ relay_readiness(void)
 		relay_add_reason(&reasons, "LISTEN session", pg_listen_error(relay.listen));
 	if (!pg_query_pool_is_up(relay.pool))
 		relay_add_reason(&reasons, "query session", pg_query_pool_error(relay.pool));
+	else if (pg_query_pool_stalled_ms(relay.pool) > conf.query_timeout_ms)
+		relay_add_reason(&reasons, "query session", "queries get no answer");
 	else if (*schema_check_error() != '\0')
 		relay_add_reason(&reasons, "schema", schema_check_error());
 	return reasons;
 }
 
-static const struct pg_listen_ops relay_listen_ops = {relay_on_listening, relay_on_event, relay_on_heartbeat};
+static const struct pg_listen_ops relay_listen_ops = {
+    relay_on_listening, relay_on_notified, relay_on_event, relay_on_heartbeat};
 static const struct http_server_ops relay_http_ops = {relay_readiness};
 
 /* ---- signals ---- */
@@ -111,14 +118,8 @@ static const struct http_server_ops relay_http_ops = {relay_readiness};
 static void
 relay_on_ending(evutil_socket_t fd, short what, void *arg)
 {
-	if ((session_count() == 0 && relay.offline_sent) || loop_now_ms() > relay.deadline_ms)
+	if ((session_count() == 0 && heartbeat_has_ended()) || loop_now_ms() > relay.deadline_ms)
 		loop_stop();
-}
-
-static void
-relay_on_offline_sent(void)
-{
-	relay.offline_sent = true;
 }
 
 static void
@@ -135,7 +136,7 @@ relay_on_end_signal(evutil_socket_t number, short what, void *arg)
 	relay.ending_now = true;
 	relay.deadline_ms = loop_now_ms() + conf.shutdown_timeout_ms;
 	http_server_stop();
-	heartbeat_stop(relay_on_offline_sent);
+	heartbeat_stop();
 	session_close_all(WS_CLOSE_GOING_AWAY, "the node is shutting down");
 	event_add(relay.ending, &tv);
 }
@@ -242,8 +243,7 @@ relay_run(int schema_version)
 	}
 	log_info(NULL, "pgrelay " PACKAGE_VERSION " starting");
 	relay_start_parts(schema_version);
-	heartbeat_start(
-	    relay.pool, relay.listen, *conf.advertise != '\0' ? conf.advertise : http_server_address());
+	heartbeat_start(relay.listen, *conf.advertise != '\0' ? conf.advertise : http_server_address());
 	loop_run();
 	relay_stop_parts();
 	relay_free_signals();

@@ -26,7 +26,6 @@ rotation_on_answer(void *arg, enum pg_query_status status, const PGresult *resul
 	rotation.query = NULL;
 	if (status != PG_QUERY_ERROR)
 		return;
-	metrics[METRIC_QUERIES_FAILED_TOTAL]++;
 	if (log_limit_pass(&limit, 60, &more))
 		log_warning("query", "could not rotate the log: %s", error);
 }

@@ -1,5 +1,6 @@
 /*
- * The send queue. Invariant: `bytes` is the sum of the spans' lengths; each span in the queue holds one
+ * The send queue. A span holds its whole block in memory, so that is what counts against a client; a block
+ * that several items in a row hold counts once. Invariant: `bytes` is the sum of the spans' lengths; each span in the queue holds one
  * reference to its block, each ticket item one to its ticket; the queue waits for a ticket only while that is
  * at its head.
  */
@@ -85,6 +86,7 @@ sendq_drop_item(struct sendq *q, struct sendq_item *item)
 		ticket_unref(item->ticket);
 	} else {
 		sendq_count_bytes(q, -(int64_t)item->span.length);
+		q->held_bytes -= item->held;
 		block_unref(item->span.block);
 	}
 }
@@ -123,6 +125,7 @@ static void
 sendq_push_span(struct sendq *q, struct span span)
 {
 	struct sendq_item *tail = q->count > 0 ? sendq_at(q, q->count - 1) : NULL;
+	uint32_t held = 0;
 
 	sendq_count_bytes(q, span.length);
 	if (tail != NULL && tail->ticket == NULL && tail->span.block == span.block &&
@@ -131,7 +134,10 @@ sendq_push_span(struct sendq *q, struct span span)
 		return;
 	}
 	block_ref(span.block);
-	*sendq_append(q) = (struct sendq_item){NULL, span};
+	if (tail == NULL || tail->ticket != NULL || tail->span.block != span.block)
+		held = (uint32_t)block_size(span.block);
+	q->held_bytes += held;
+	*sendq_append(q) = (struct sendq_item){NULL, span, held};
 }
 
 void
@@ -142,7 +148,7 @@ sendq_push_msg(struct sendq *q, struct msg *msg)
 	} else {
 		ticket_ref(msg->ticket);
 		q->ticket_bytes += ticket_octets(msg->ticket);
-		*sendq_append(q) = (struct sendq_item){msg->ticket, {0}};
+		*sendq_append(q) = (struct sendq_item){msg->ticket, {0}, 0};
 	}
 }
 
@@ -166,7 +172,7 @@ sendq_backlog(struct sendq *q)
 {
 	const struct sendq_item *head = q->count > 0 ? sendq_at(q, 0) : NULL;
 
-	return head != NULL && head->ticket == NULL ? q->bytes - head->span.length : q->bytes;
+	return head != NULL ? q->held_bytes - head->held : 0;
 }
 
 /* The head's ticket gives way to its frame, or to nothing when it failed. False: not resolved, the queue
@@ -179,7 +185,9 @@ sendq_resolve_head(struct sendq *q)
 
 	switch (ticket_state(ticket)) {
 	case TICKET_READY:
-		*head = (struct sendq_item){NULL, ticket_frame(ticket, q->form)};
+		*head = (struct sendq_item){NULL, ticket_frame(ticket, q->form), 0};
+		head->held = (uint32_t)block_size(head->span.block);
+		q->held_bytes += head->held;
 		sendq_count_bytes(q, head->span.length);
 		q->ticket_bytes -= ticket_octets(ticket);
 		ticket_unref(ticket);

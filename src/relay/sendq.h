@@ -15,6 +15,7 @@
 struct sendq_item {
 	struct ticket *ticket; /* NULL: span */
 	struct span span;
+	uint32_t held; /* octets of the block, where the item before it does not hold the same one */
 };
 
 #define SENDQ_INLINE 2
@@ -24,6 +25,7 @@ struct sendq {
 	uint32_t head, count, capacity;
 	enum msg_form form;
 	size_t bytes;        /* of the spans */
+	size_t held_bytes;   /* of the blocks that the spans hold in memory */
 	size_t ticket_bytes; /* of the tickets' payloads, which are still in the database */
 	struct ticket_waiter waiter;
 	void (*wake)(struct sendq *q);
@@ -42,7 +44,7 @@ void sendq_push_msg(struct sendq *q, struct msg *msg);
 /* For this client alone; copied. */
 void sendq_push_octets(struct sendq *q, const void *data, size_t len);
 
-/* Octets behind the run that is being sent. */
+/* Octets of memory held by what is behind the run that is being sent. */
 size_t sendq_backlog(struct sendq *q);
 
 enum sendq_result {

@@ -239,35 +239,41 @@ def subscribers(n):
 def latency(table, args):
     """An idle system, 100 single-event transactions a second through pgrelay.emit; from COMMIT to the client."""
     servers = {"relay": relay, "bare": bare(1)}
-    events = LATENCY_RATE * args.seconds
     for sessions in (1, 100):
         samples = {name: [] for name in servers}
-        writer = {"statement": [], "commit": []}
         for _ in range(args.repeats):
             for name, server in servers.items():
-                common = ("--events", events, "--commits", os.path.join(site.folder, "commits"))
-                wait_until_idle(args.wait)
-                with server() as it, it.client(sessions, *common) as client:
-                    client.line()
-                    before = processor_ticks()
-                    published = publish(*common, "--rate", LATENCY_RATE)
-                    busy = busy_percent(before)
-                    result = {**client.json(), "busy": busy}
-                    samples[name].append(table.check(result, "latency", name, sessions))
-                for step, values in writer.items():
-                    values.append(published[step]["p50_us"])
-        plural = subscribers(sessions)
-        for key, bound in (("p50_us", LATENCY_P50_US), ("p99_us", LATENCY_P99_US)):
-            table.add(
-                "latency", f"latency {key[:-3]}, {plural}", "us", [s[key] for s in samples["relay"]],
-                [s[key] for s in samples["bare"]], "difference", bound,
-            )
+                samples[name].append(tick(table, args, server, name, sessions))
+        latency_rows(table, sessions, samples)
+
+
+def tick(table, args, server, name, sessions):
+    events = LATENCY_RATE * args.seconds
+    common = ("--events", events, "--commits", os.path.join(site.folder, "commits"))
+    wait_until_idle(args.wait)
+    with server() as it, it.client(sessions, *common) as client:
+        client.line()
+        before = processor_ticks()
+        writer = publish(*common, "--rate", LATENCY_RATE)
+        busy = busy_percent(before)
+        return table.check({**client.json(), "writer": writer, "busy": busy}, "latency", name, sessions)
+
+
+def latency_rows(table, sessions, samples):
+    def column(name, key):
+        return [s[key] for s in samples[name]]
+
+    def writer(step):
+        return [s["writer"][step]["p50_us"] for s in samples["relay"] + samples["bare"]]
+
+    plural = subscribers(sessions)
+    for key, bound in (("p50_us", LATENCY_P50_US), ("p99_us", LATENCY_P99_US)):
         table.add(
-            "latency", "  processors busy meanwhile, with all programs", "%", [s["busy"] for s in samples["relay"]],
-            [s["busy"] for s in samples["bare"]],
+            "latency", f"latency {key[:-3]}, {plural}", "us", column("relay", key), column("bare", key), "difference", bound
         )
-        table.add("latency", "  COMMIT until it is answered, p50", "us", writer["commit"])
-        table.add("latency", "  before it: BEGIN and pgrelay.emit, p50", "us", writer["statement"])
+    table.add("latency", "  processors busy meanwhile, with all programs", "%", column("relay", "busy"), column("bare", "busy"))
+    table.add("latency", "  COMMIT until it is answered, p50", "us", writer("commit"))
+    table.add("latency", "  before it: BEGIN and pgrelay.emit, p50", "us", writer("statement"))
 
 
 def triggers(table, args):

@@ -709,6 +709,12 @@ class Site:
             self.drop_sessions()
             self.cluster.start()
 
+    def check_logs(self):
+        """What the commands and nodes of the test have said: no token, no sanitizer's report."""
+        for process in self.processes:
+            if process.name.startswith(("pgrelay-", "node")):
+                assert_clean_log(process.err, f"{process.name}'s standard error", self.tokens)
+
     def finish(self):
         """Ends the default node, as a test of its own."""
         self.after_test()
@@ -761,6 +767,7 @@ def run_test(number, name, function, limit):
     try:
         function()
         signal.alarm(0)
+        site.check_logs()
         print(f"ok {number} - {name}", flush=True)
         return True
     except KeyboardInterrupt:

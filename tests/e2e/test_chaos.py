@@ -6,9 +6,10 @@ import json
 import os
 import random
 import signal
+import threading
 import time
 
-from harness import Node, SqlError, eventually, main, quote, seconds, site
+from harness import Node, eventually, main, quote, seconds, site
 from wire import BINARY, CLOSE, CONTINUATION, PING, TEXT, Closed, WebSocket, close_payload, make_frame
 
 SECONDS = float(os.environ.get("PGRELAY_CHAOS_SECONDS", "6"))
@@ -103,6 +104,34 @@ class Chaos:
             site.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'node' ORDER BY random() LIMIT 1")
 
 
+class Witness:
+    """A client that behaves, reads all the time, and must see everything in order."""
+
+    def __init__(self, node):
+        self.client = node.connect(site.all_seeing).join(witness=[1])
+        self.seen = []
+        self.end = None
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self):
+        try:
+            while True:
+                self.seen.append(self.client.json(seconds(60))["w"])
+        except (OSError, Closed, ValueError) as end:
+            self.end = end
+
+    def tell(self, n, size):
+        site.emit("witness", "x", "1", {"w": n, "pad": "y" * size})
+
+    def wait_for(self, n):
+        def has_come():
+            if self.end is not None:
+                raise RuntimeError(f"the witness has lost its connection: {self.end!r}")
+            return self.seen and self.seen[-1] == n
+
+        eventually(has_come, what=f"event {n} comes", pause=0.001)
+
+
 def run(kills):
     seed = int(os.environ.get("PGRELAY_SEED", random.randrange(1 << 30)))
     print(f"# PGRELAY_SEED={seed}", flush=True)
@@ -110,31 +139,31 @@ def run(kills):
     with Node(queue_limit="4MB", write_timeout="2s", ping_interval="500ms", ping_timeout="2s", backoff_max="100ms", probe_interval="100ms",
               log_level="info", config="max_groups = 100\n") as node:
         chaos = Chaos(node, random.Random(seed), kills)
-        witness = node.connect(site.all_seeing).join(witness=[1])
-        seen = []
+        witness = Witness(node)
         n, end = 0, time.monotonic() + SECONDS
         while time.monotonic() < end:
             for _ in range(10):
                 chaos.step()
             n += 1
-            pad = "y" * chaos.dice.choice([10, 10, 10, 7000, 9000])
-            try:
-                site.emit("witness", "x", "1", {"w": n, "pad": pad})
-            except (SqlError, ConnectionError):
-                continue
+            witness.tell(n, chaos.dice.choice([10, 10, 10, 7000, 9000]))
             if not kills:
-                seen.append(witness.json()["w"])
+                witness.wait_for(n)
         node.wait_ready()
-        site.emit("witness", "x", "1", {"w": n + 1})
-        seen += [m["w"] for m in witness.take_until(lambda m: m["w"] == n + 1)]
-        assert seen == sorted(set(seen)), f"twice or out of order: {seen}"
-        assert kills or len(seen) == n + 1, f"{len(seen)} of {n + 1}"
-        witness.close()
+        witness.tell(n + 1, 1)
+        witness.wait_for(n + 1)
+        assert witness.seen == sorted(set(witness.seen)), f"twice or out of order: {witness.seen}"
+        assert kills or len(witness.seen) == n + 1, f"{len(witness.seen)} of {n + 1}"
+        witness.client.close()
         for client in site.clients:
             if isinstance(client, WebSocket):
                 client.close()
-        eventually(lambda: all(node.metric(g) == 0 for g in GAUGES), what="nothing is left of those who went: "
-                   + ", ".join(f"{g} {node.metric(g)}" for g in GAUGES))
+
+        def nothing_is_left_of_those_who_went():
+            left = {gauge: value for gauge in GAUGES if (value := node.metric(gauge)) != 0}
+            assert not left, left
+            return True
+
+        eventually(nothing_is_left_of_those_who_went)
 
 
 def test_clients_and_rights_at_random():

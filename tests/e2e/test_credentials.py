@@ -270,6 +270,14 @@ def test_a_foreign_origin_without_cookies_is_no_matter():
         assert enter(path, {**headers, "Origin": "http://evil.example"}) == cast.alice.id
 
 
+def test_an_origin_that_cannot_be_compared_is_foreign():
+    """Nothing tells that the page is ours."""
+    own, token = f"http://127.0.0.1:{site.node.port}", cookie(f"token={cast.alice.token}")
+    assert enter(headers={**token, "Origin": own, "Host": None}) in (400, 403)
+    assert enter(headers={**token, "Origin": "", "Host": None}) in (400, 403)
+    assert enter(headers={**token, "Origin": ""}) in (400, 403)
+
+
 def test_listed_origins_are_taken():
     with Node(allowed_origins="https://ui.example, http://other.example:8080") as node:
         t = cookie(f"token={cast.alice.token}")

@@ -88,7 +88,9 @@ def test_a_node_that_logs_a_token_fails():
     node = Node()
     with open(node.process.err_path, "a") as log:
         log.write(f"here is {site.all_seeing.token}\n")
+    assert "holds a token" in str(must_raise(AssertionError, site.check_logs))
     assert "holds a token" in str(must_raise(AssertionError, node.stop))
+    os.truncate(node.process.err_path, 0)
 
 
 def test_a_node_that_does_not_start_fails_at_once():

@@ -161,6 +161,31 @@ def test_no_subprotocol_and_no_extension_is_agreed_to():
     assert "sec-websocket-extensions" not in client.headers, client.headers
 
 
+def test_an_upgrade_in_http_1_0_is_none():
+    client = site.node.dial("/healthz")
+    assert client.status == 200
+    request = client.request(f"/websocket/?token={site.all_seeing.token}").replace(b"HTTP/1.1", b"HTTP/1.0")
+    client = WebSocket(site.node.port)
+    client.send(request)
+    assert client.read_until(b"\r\n").split()[1] in (b"400", b"426", b"505")
+    client.close()
+
+
+def test_an_upgrade_with_a_body_does_no_harm():
+    client = WebSocket(site.node.port)
+    site.clients.append(client)
+    client.upgrade(f"/websocket/?token={site.all_seeing.token}", {"Content-Length": "0"})
+    assert client.status in (101, 400), client.status
+    client = WebSocket(site.node.port)
+    site.clients.append(client)
+    client.send(client.request(f"/websocket/?token={site.all_seeing.token}", {"Content-Length": "5"}) + b"hello")
+    client.read_response()
+    assert client.status in (101, 400), client.status
+    if client.status == 101:
+        assert client.json()["accept"] is True
+        client.assert_alive()
+
+
 def test_an_upgrade_outside_the_websocket_paths_is_refused():
     for path in ("/healthz", "/", "/websocket/x"):
         client = site.node.dial(f"{path}?token={site.all_seeing.token}")
