@@ -2,10 +2,9 @@
  * pgrelay watch: follows groups over a node's WebSocket.
  *
  * watch_link keeps the connection, watch_jobs knows what has come of each job, watch_view shows it; here they
- * meet. With
- * --until-finished each job's status and summary are followed too (the group jobs-ID) without being shown. A
- * node sends a job's summary before its last status, both after its lines; when the status is there and
- * something is missing, it gets WATCH_LATE_MS.
+ * meet. With --until-finished each job's status and summary are followed too (the group jobs-ID) without being
+ * shown. A node sends a job's summary before its last status, both after its lines; when the status is there
+ * and something is missing, it gets WATCH_LATE_MS.
  */
 #include "config.h"
 #include "cli/cli.h"
