@@ -22,8 +22,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define HTTP_MAX_HEADERS    16384
-#define HTTP_MAX_BODY       4096 /* nothing here wants one */
+#define HTTP_MAX_HEADERS 16384
+#define HTTP_MAX_BODY                                                                                        \
+	65536 /* nothing here wants one; but what evhttp buffers of a request is bounded by it as well */
 #define HTTP_MAX_LISTENERS  16
 #define HTTP_BACKLOG        1024
 #define HTTP_ACCEPT_PAUSE_S 1
