@@ -1,7 +1,9 @@
 /*
- * Deadlines of connections before their first request. All have the same span, so the list is in the order of
- * the deadlines. A bufferevent is held by a reference: when evhttp has freed it meanwhile its callbacks are
- * gone, which is how that is seen.
+ * Deadlines of connections that owe a request. All have the same span, so the list is in the order of the
+ * deadlines. A bufferevent is held by a reference; that evhttp has freed it meanwhile is seen by its callbacks,
+ * which are gone then, and the next sweep lets go of it. BEV_OPT_CLOSE_ON_FREE is essential: the descriptor must
+ * stay open as long as the bufferevent is there, or the events of the dead one would read what comes for the
+ * next connection of the same number.
  */
 #include "config.h"
 #include "http/http_greeting.h"
@@ -12,6 +14,7 @@
 
 #include <event2/bufferevent.h>
 #include <event2/event.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/queue.h>
 #include <uthash.h>
@@ -38,16 +41,26 @@ http_greeting_forget(struct http_greeting *g)
 	free(g);
 }
 
+static bool
+http_greeting_is_dead(struct http_greeting *g)
+{
+	bufferevent_event_cb on_event = NULL;
+
+	bufferevent_getcb(g->bev, NULL, NULL, &on_event, NULL);
+	return on_event == NULL;
+}
+
 static void
 http_greeting_on_sweep(evutil_socket_t fd, short what, void *arg)
 {
-	struct http_greeting *g;
+	int64_t now = loop_now_ms();
+	struct http_greeting *g, *next;
 
-	while ((g = TAILQ_FIRST(&http_greetings)) != NULL && g->deadline_ms <= loop_now_ms()) {
-		bufferevent_event_cb on_event = NULL;
-
-		bufferevent_getcb(g->bev, NULL, NULL, &on_event, NULL);
-		if (on_event != NULL) {
+	for (g = TAILQ_FIRST(&http_greetings); g != NULL; g = next) {
+		next = TAILQ_NEXT(g, entry);
+		if (!http_greeting_is_dead(g)) {
+			if (g->deadline_ms > now)
+				continue;
 			log_info("http", "hung up on a client that sent no request within handshake_timeout");
 			bufferevent_trigger_event(g->bev, BEV_EVENT_TIMEOUT | BEV_EVENT_READING, 0);
 		}
@@ -69,7 +82,7 @@ http_greeting_init(void)
 struct bufferevent *
 http_greeting_new(struct event_base *base, void *arg)
 {
-	struct bufferevent *bev = bufferevent_socket_new(base, -1, 0);
+	struct bufferevent *bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
 
 	if (bev == NULL)
 		log_fatal("out of memory");

@@ -1,7 +1,7 @@
 /*
- * Connections that have not sent their first request yet. evhttp's time-out starts anew with each octet, so a
- * client that drips its request could stay for ever; here each connection has one deadline, handshake_timeout
- * after it was accepted.
+ * Connections that owe a request: new ones, and kept ones whose last request has been answered. evhttp's time-out
+ * starts anew with each octet, so a client that drips its request could stay for ever; here each has one
+ * deadline, handshake_timeout after it was accepted or answered.
  */
 #ifndef PGRELAY_HTTP_HTTP_GREETING_H
 #define PGRELAY_HTTP_HTTP_GREETING_H

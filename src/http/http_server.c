@@ -15,16 +15,18 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <event2/http.h>
+#include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 #define HTTP_MAX_HEADERS 16384
-#define HTTP_MAX_BODY                                                                                        \
-	65536 /* nothing here wants one; but what evhttp buffers of a request is bounded by it as well */
+/* Nothing here wants a body yet. */
+#define HTTP_MAX_BODY       65536
 #define HTTP_MAX_LISTENERS  16
 #define HTTP_BACKLOG        1024
 #define HTTP_ACCEPT_PAUSE_S 1
@@ -98,11 +100,21 @@ static const struct http_route http_routes[] = {
     {"/metrics", false, http_server_metrics},
 };
 
-/* The connection is kept: its next request has a deadline as well. */
+static bool
+http_server_closes(const struct evkeyvalq *headers)
+{
+	const char *value = evhttp_find_header(headers, "Connection");
+
+	return value != NULL && strcasecmp(value, "close") == 0;
+}
+
+/* Where the connection is kept its next request has a deadline as well. */
 static void
 http_server_on_complete(struct evhttp_request *req, void *arg)
 {
-	http_greeting_watch(evhttp_connection_get_bufferevent(evhttp_request_get_connection(req)));
+	if (!http_server_closes(evhttp_request_get_input_headers(req)) &&
+	    !http_server_closes(evhttp_request_get_output_headers(req)))
+		http_greeting_watch(evhttp_connection_get_bufferevent(evhttp_request_get_connection(req)));
 }
 
 static void
