@@ -3,7 +3,7 @@
 import re
 import subprocess
 
-from harness import clean_environment, main, need, site
+from harness import clean_environment, main, need, seconds, site
 from wire import TEXT, WebSocket, make_frame
 
 
@@ -109,6 +109,32 @@ def test_two_requests_in_one_packet_are_both_answered():
     client.send(client.request("/healthz", upgrade=False) + client.request("/readyz", upgrade=False, headers={"Connection": "close"}))
     assert client.read_response().body == "ok\n"
     assert client.read_response().body == "ready\n"
+
+
+def test_a_connection_that_went_takes_nothing_from_the_next():
+    """The next one often gets the descriptor of the last; it must get all of its octets, too."""
+    def nothing(client):
+        pass
+
+    def half_a_request(client):
+        client.send(client.request("/healthz")[:30])
+
+    def answered(client):
+        client.send(client.request("/healthz", upgrade=False))
+        client.read_response()
+
+    def refused(client):
+        client.upgrade("/websocket/?token=wrong")
+
+    for before in (nothing, half_a_request, answered, refused):
+        for _ in range(5):
+            client = WebSocket(site.node.port)
+            before(client)
+            client.close()
+            client = WebSocket(site.node.port, timeout=seconds(5))
+            client.upgrade("/websocket/?token=" + "x" * 6000)  # more than one read
+            assert client.status == 401, (before.__name__, client.status)
+            client.close()
 
 
 def test_a_wrong_version_is_426_and_names_13():

@@ -204,7 +204,7 @@ def test_a_command_that_cannot_be_started_is_126_and_an_error():
 
 def test_being_told_to_end_cancels_and_is_passed_on():
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        process = start(script="trap 'echo caught; exit 9' INT TERM HUP; echo ready; while :; do sleep 0.05; done")
+        process = start(script="trap 'echo caught; exit 9' INT TERM HUP; echo ready; i=0; while [ $i -lt 1200 ]; do i=$((i+1)); sleep 0.05; done")
         process.wait_for("ready")
         process.signal(number)
         assert process.wait() == 9, process.describe()

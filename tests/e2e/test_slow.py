@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Slow clients and many clients."""
+import os
 import resource
 
 from harness import Node, eventually, main, seconds, site
@@ -146,6 +147,21 @@ def test_connecting_and_leaving_in_a_hurry():
         last = node.connect(site.all_seeing)
         last.assert_alive()
         eventually(lambda: node.metric("pgrelay_sessions") == 1, what="only the last session is left")
+
+
+def test_descriptors_of_those_who_went_are_given_back_at_once():
+    with Node() as node:
+        def open_ones():
+            return len(os.listdir(f"/proc/{node.pid}/fd"))
+
+        before = open_ones()
+        for request in (b"", b"GET /hea", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /websocket/ HTTP/1.1\r\nHost: x\r\n\r\n"):
+            for _ in range(50):
+                c = WebSocket(node.port)
+                c.send(request)
+                c.close()
+        assert node.get("/healthz").status == 200
+        eventually(lambda: open_ones() <= before + 1, 4, what="the descriptors are closed")
 
 
 def test_more_connections_than_descriptors_are_survived():
