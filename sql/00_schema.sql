@@ -21,6 +21,29 @@ BEGIN
 END
 $$;
 
+-- Whoever owns the schema, or a thing in it, can make what is run here his own.
+DO $$
+DECLARE
+    stranger name := (
+        SELECT r.rolname
+        FROM pg_namespace n
+             CROSS JOIN LATERAL (
+                 SELECT n.nspowner AS owner
+                 UNION ALL SELECT c.relowner FROM pg_class c WHERE c.relnamespace = n.oid
+                 UNION ALL SELECT p.proowner FROM pg_proc p
+                 WHERE p.pronamespace = n.oid AND p.proname !~ '^watch_[0-9]+$') o
+             JOIN pg_roles r ON r.oid = o.owner
+        WHERE n.nspname = 'pgrelay' AND r.rolname <> current_user
+        LIMIT 1);
+BEGIN
+    IF stranger IS NOT NULL THEN
+        RAISE EXCEPTION 'the schema "pgrelay", or something in it, belongs to "%", not to "%"', stranger, current_user
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = format('Install as the role that owns it (SET ROLE %I); if it is not yours, drop it first.', stranger);
+    END IF;
+END
+$$;
+
 CREATE SCHEMA IF NOT EXISTS pgrelay;
 COMMENT ON SCHEMA pgrelay IS 'relay of events to WebSocket clients';
 

@@ -72,6 +72,21 @@ $$;
 COMMENT ON FUNCTION pgrelay.event_payload(bigint) IS
     'payload of an event; null when the log does not hold it';
 
+-- The topic is asked for as well: anybody can NOTIFY, and a forged ticket must
+-- not show one topic's payload to the subscribers of another.
+CREATE OR REPLACE FUNCTION pgrelay.event_payload(id bigint, topic text)
+RETURNS text LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT e.payload FROM pgrelay.event e
+    WHERE e.id = event_payload.id
+      AND concat(e.type, '.', e.action, '.',
+                 replace(replace(replace(replace(e.key, '%', '%25'), ' ', '%20'), '*', '%2A'), ',', '%2C'))
+          = event_payload.topic
+$$;
+COMMENT ON FUNCTION pgrelay.event_payload(bigint, text) IS
+    'payload of an event of this topic, as a ticket has it; null when the log does not hold it';
+
 CREATE OR REPLACE FUNCTION pgrelay._log_touch(at timestamptz)
 RETURNS void LANGUAGE sql
 AS $$

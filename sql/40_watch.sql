@@ -73,9 +73,9 @@ BEGIN
                  LATERAL (SELECT pgrelay._clean_key(%7$s.%8$I::text) AS key) k;
     END IF;$f$,
             op[1], type, op[2],
-            format('(SELECT row_to_json(r) FROM (SELECT ' || row_of || ') r)', op[3]),
+            format('(SELECT row_to_json(r.*) FROM (SELECT ' || row_of || ') r)', op[3]),
             CASE WHEN original AND op[1] = 'UPDATE'
-                 THEN format('(SELECT row_to_json(r) FROM (SELECT ' || row_of || ') r'
+                 THEN format('(SELECT row_to_json(r.*) FROM (SELECT ' || row_of || ') r'
                              ' WHERE old_row IS DISTINCT FROM NULL)', 'old_row')
                  ELSE 'NULL' END,
             source, op[3], key_column);

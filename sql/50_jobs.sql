@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS pgrelay.job (
     created                  timestamptz NOT NULL DEFAULT clock_timestamp(),
     started                  timestamptz,
     finished                 timestamptz,
-    elapsed                  numeric(12,3),
+    elapsed                  numeric(20,3),
     unified_job_template_id  bigint,
     project_id               bigint,
     inventory_id             bigint,
@@ -207,7 +207,7 @@ BEGIN
                     pgrelay._json_time(j.started) AS started,
                     pgrelay._json_time(j.finished) AS finished,
                     coalesce(j.elapsed, extract(epoch FROM clock_timestamp() - j.started),
-                             0)::numeric(12,3) AS elapsed,
+                             0)::numeric(20,3) AS elapsed,
                     j.unified_job_template_id,
                     j.unified_job_template_id AS job_template_id) always),
         (SELECT json_strip_nulls(row_to_json(sometimes)) FROM

@@ -36,7 +36,8 @@ BEGIN
         'USAGE ON SCHEMA pgrelay',
         'EXECUTE ON FUNCTION pgrelay.version(), pgrelay.setting_get(text)',
         'SELECT ON pgrelay.event',
-        'EXECUTE ON FUNCTION pgrelay.event_payload(bigint), pgrelay.log_rotate()',
+        'EXECUTE ON FUNCTION pgrelay.event_payload(bigint), pgrelay.event_payload(bigint, text)',
+        'EXECUTE ON FUNCTION pgrelay.log_rotate()',
         'EXECUTE ON FUNCTION pgrelay.authenticate(text), pgrelay.authorize(bigint, text[])',
         'EXECUTE ON FUNCTION pgrelay.job_status(text[])']);
     PERFORM pgrelay._role('pgrelay_emitter', ARRAY[

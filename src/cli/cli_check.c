@@ -179,7 +179,7 @@ check_privileges(struct check *c)
 	static const char sql[] =
 	    "SELECT string_agg(lacking.name, ', ') FROM"
 	    " (SELECT f.name FROM unnest(ARRAY[$1 || '(text)', $2 || '(bigint, text[])', 'pgrelay.version()',"
-	    " 'pgrelay.setting_get(text)', 'pgrelay.event_payload(bigint)', 'pgrelay.log_rotate()',"
+	    " 'pgrelay.setting_get(text)', 'pgrelay.event_payload(bigint, text)', 'pgrelay.log_rotate()',"
 	    " 'pgrelay.job_status(text[])']) AS f (name)"
 	    " WHERE NOT coalesce(has_function_privilege(to_regprocedure(f.name)::oid, 'EXECUTE'), false)"
 	    " UNION ALL SELECT 'pgrelay.event' WHERE NOT has_table_privilege('pgrelay.event', 'SELECT')) "

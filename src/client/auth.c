@@ -11,8 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define AUTH_LOG_SECONDS   10
-#define AUTH_SQLSTATE_DATA "22" /* class "data exception": what came is no text, so no token */
+#define AUTH_LOG_SECONDS 10
 
 struct auth_request {
 	struct pg_query *query;
@@ -39,22 +38,38 @@ auth_report_failure(const char *what, const char *error)
 		    "query", "could not ask the database %s: %s (%lu more such failures)", what, error, more);
 }
 
+/* What a client sent as its token may be no text at all; that is for the server to say. */
+static bool
+auth_is_no_text(enum pg_query_status status, const PGresult *result)
+{
+	static const char *const states[] = {"22021", "22P02", "22P05"};
+
+	for (size_t i = 0; status == PG_QUERY_ERROR && i < ARRAY_LENGTH(states); i++)
+		if (strcmp(pg_result_sqlstate(result), states[i]) == 0)
+			return true;
+	return false;
+}
+
 static void
 auth_on_answer(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
 {
 	struct auth_request *request = arg;
-	const char *user_id;
+	struct auth_user user = {0, "", -1};
 
-	if (status == PG_QUERY_ERROR && strncmp(pg_result_sqlstate(result), AUTH_SQLSTATE_DATA, 2) == 0) {
-		request->done(request->arg, AUTH_REFUSED, 0, NULL);
+	if (auth_is_no_text(status, result)) {
+		request->done(request->arg, AUTH_REFUSED, NULL);
 	} else if (status != PG_QUERY_OK) {
 		auth_report_failure("who a client is", error);
-		request->done(request->arg, AUTH_UNAVAILABLE, 0, NULL);
-	} else if (pg_result_rows(result) == 0 || (user_id = pg_result_text(result, 0, 0)) == NULL) {
-		request->done(request->arg, AUTH_REFUSED, 0, NULL);
+		request->done(request->arg, AUTH_UNAVAILABLE, NULL);
+	} else if (pg_result_rows(result) == 0 || pg_result_text(result, 0, 0) == NULL) {
+		request->done(request->arg, AUTH_REFUSED, NULL);
 	} else {
-		request->done(
-		    request->arg, AUTH_ACCEPTED, strtoimax(user_id, NULL, 10), pg_result_text(result, 0, 1));
+		user.id = strtoimax(pg_result_text(result, 0, 0), NULL, 10);
+		if (pg_result_text(result, 0, 1) != NULL)
+			user.name = pg_result_text(result, 0, 1);
+		if (pg_result_text(result, 0, 2) != NULL)
+			user.expires_ms = strtoimax(pg_result_text(result, 0, 2), NULL, 10);
+		request->done(request->arg, AUTH_ACCEPTED, &user);
 	}
 	free(request);
 }
@@ -63,7 +78,11 @@ struct auth_request *
 auth_authenticate(const char *token, auth_done done, void *arg)
 {
 	struct auth_request *request = mem_zalloc(sizeof(*request));
-	char *sql = mem_printf("SELECT user_id, user_name FROM %s($1::text)", conf.authenticate_function);
+	char *sql = mem_printf(
+	    "SELECT user_id::bigint, user_name::text, "
+	    "greatest(0, least(1e15, ceil(1000 * extract(epoch FROM expires - clock_timestamp()))))::bigint "
+	    "FROM %s($1::text)",
+	    conf.authenticate_function);
 	const char *params[] = {token};
 
 	request->done = done;

@@ -14,9 +14,14 @@
 void auth_init(struct pg_query_pool *pool);
 
 enum auth_verdict { AUTH_ACCEPTED, AUTH_REFUSED, AUTH_UNAVAILABLE };
+struct auth_user {
+	int64_t id;
+	const char *name;
+	int64_t expires_ms; /* from now until the token expires; -1: never */
+};
 struct auth_request;
-/* user_name is valid during the call; NULL unless accepted. */
-typedef void (*auth_done)(void *arg, enum auth_verdict verdict, int64_t user_id, const char *user_name);
+/* user is valid during the call; NULL unless accepted. */
+typedef void (*auth_done)(void *arg, enum auth_verdict verdict, const struct auth_user *user);
 
 /* done is called once, never from inside, unless the request is cancelled before; then the request is gone.
  */

@@ -106,7 +106,8 @@ credential_origin_is_host(const char *origin, const char *host)
 	const char *authority = strstr(origin, "://");
 	size_t len;
 
-	if (authority == NULL || host == NULL)
+	if (authority == NULL || host == NULL ||
+	    (strncasecmp(origin, "http://", 7) != 0 && strncasecmp(origin, "https://", 8) != 0))
 		return false;
 	authority += 3;
 	len = strlen(authority);

@@ -56,7 +56,8 @@ struct session {
 	int64_t user_id;
 	struct credential credential;
 	struct auth_request *recheck; /* is the credential still good? */
-	int64_t recheck_ms;           /* when to ask that again; 0: no need */
+	bool recheck_again;           /* rights have changed since that was asked */
+	int64_t recheck_ms;           /* when to ask it next; 0: no need */
 	int64_t heard_ms;             /* something came from the peer */
 	int64_t behind_ms;   /* since when more than queue_limit waits, tickets' payloads included; 0: it does
 				not */
@@ -378,29 +379,44 @@ session_pause(struct session *s, bool paused)
 
 /* ---- rights ---- */
 
-/* When the database could not be asked the question stands: rights taken away must not outlive an outage. The
- * sweep asks it again. */
+static void session_recheck(struct session *s);
+
 static void
-session_on_recheck(void *arg, enum auth_verdict verdict, int64_t user_id, const char *user_name)
+session_set_expiry(struct session *s, int64_t expires_ms)
+{
+	s->recheck_ms = expires_ms >= 0 ? loop_now_ms() + expires_ms + 1 : 0;
+}
+
+/*
+ * When the database could not be asked the question stands: rights taken away must not outlive an outage. The
+ * sweep asks it again.
+ */
+static void
+session_on_recheck(void *arg, enum auth_verdict verdict, const struct auth_user *user)
 {
 	struct session *s = session_check(arg);
 
 	s->recheck = NULL;
-	if (verdict == AUTH_UNAVAILABLE)
+	if (s->recheck_again) {
+		session_recheck(s);
+	} else if (verdict == AUTH_UNAVAILABLE) {
 		s->recheck_ms = loop_now_ms() + SESSION_RECHECK_MS;
-	else if (verdict == AUTH_REFUSED || user_id != s->user_id)
+	} else if (verdict == AUTH_REFUSED || user->id != s->user_id) {
 		session_close(s, WS_CLOSE_POLICY, "the token is not valid any more");
-	else
+	} else {
+		session_set_expiry(s, user->expires_ms);
 		s->dialect->access_changed(s->dialect_state);
+	}
 }
 
+/* One question at a time: however often rights change meanwhile, one more follows. */
 static void
 session_recheck(struct session *s)
 {
-	if (s->recheck != NULL)
-		auth_cancel(s->recheck);
+	s->recheck_again = s->recheck != NULL;
 	s->recheck_ms = 0;
-	s->recheck = auth_authenticate(s->credential.token, session_on_recheck, s);
+	if (s->recheck == NULL)
+		s->recheck = auth_authenticate(s->credential.token, session_on_recheck, s);
 }
 
 void
@@ -411,6 +427,16 @@ session_access_changed(int64_t user_id)
 	TAILQ_FOREACH (s, &sessions.list, entry)
 		if (s->state == SESSION_OPEN && s->user_id == user_id)
 			session_recheck(s);
+}
+
+void
+session_access_unknown(void)
+{
+	struct session *s;
+
+	TAILQ_FOREACH (s, &sessions.list, entry)
+		if (s->state == SESSION_OPEN)
+			s->recheck_ms = loop_now_ms() + random() % SESSION_RECHECK_MS;
 }
 
 /* ---- time ---- */
@@ -488,6 +514,7 @@ session_open(const struct session_socket *sock, const char *peer, const struct d
 	s->subject = mem_printf("session %" PRIu64 " %s %s", ++sessions.last_id, peer, user->name);
 	s->dialect = dialect;
 	s->user_id = user->id;
+	session_set_expiry(s, user->expires_ms);
 	s->credential = user->credential;
 	user->credential = (struct credential){CREDENTIAL_NONE, NULL, NULL};
 	log_info(s->subject, "opened");

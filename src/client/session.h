@@ -38,6 +38,7 @@ struct session_socket {
 struct session_user {
 	int64_t id;
 	const char *name;             /* copied */
+	int64_t expires_ms;           /* from now until the credential must be looked at again; -1: never */
 	struct credential credential; /* ownership passes; its token is wiped */
 };
 
@@ -67,6 +68,8 @@ void session_close(struct session *session, enum ws_close_code code, const char 
 
 /* The tokens or grants of this user have changed: each of its sessions is asked about again. */
 void session_access_changed(int64_t user_id);
+/* Such news may have been missed: all sessions are asked about again, spread over a second. */
+void session_access_unknown(void);
 
 /* All sessions. */
 size_t session_count(void);

@@ -73,7 +73,7 @@ http_server_metrics(struct evhttp_request *req)
 	evbuffer_add(body, page, len);
 	evhttp_add_header(
 	    evhttp_request_get_output_headers(req), "Content-Type", "text/plain; version=0.0.4");
-	evhttp_send_reply(req, HTTP_OK, "OK", body);
+	http_reply_body(req, HTTP_OK, "OK", body);
 	evbuffer_free(body);
 	free(page);
 }
@@ -117,6 +117,18 @@ http_server_on_complete(struct evhttp_request *req, void *arg)
 		http_greeting_watch(evhttp_connection_get_bufferevent(evhttp_request_get_connection(req)));
 }
 
+/* evhttp reads no body of a GET: what is meant as one would be taken for the next request. */
+static bool
+http_server_has_stray_body(struct evhttp_request *req, enum evhttp_cmd_type method)
+{
+	const struct evkeyvalq *headers = evhttp_request_get_input_headers(req);
+	const char *length = evhttp_find_header(headers, "Content-Length");
+
+	return (method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD) &&
+	       (evhttp_find_header(headers, "Transfer-Encoding") != NULL ||
+		   (length != NULL && strcmp(length, "0") != 0));
+}
+
 static void
 http_server_on_request(struct evhttp_request *req, void *arg)
 {
@@ -128,6 +140,11 @@ http_server_on_request(struct evhttp_request *req, void *arg)
 	if (http_server.stopping) {
 		evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
 		http_reply_text(req, HTTP_SERVUNAVAIL, "Service Unavailable", "the node is shutting down");
+		return;
+	}
+	if (http_server_has_stray_body(req, method)) {
+		evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
+		http_reply_text(req, HTTP_BADREQUEST, "Bad Request", "a GET has no body here");
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_LENGTH(http_routes); i++) {

@@ -29,6 +29,8 @@
 #include <event2/keyvalq_struct.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -51,6 +53,19 @@ static TAILQ_HEAD(, http_upgrade) http_upgrades = TAILQ_HEAD_INITIALIZER(http_up
 static size_t http_upgrade_count;
 
 void
+http_reply_body(struct evhttp_request *req, int status, const char *reason, struct evbuffer *body)
+{
+	char length[24];
+
+	snprintf(length, sizeof(length), "%zu", evbuffer_get_length(body));
+	if (evhttp_request_get_command(req) == EVHTTP_REQ_HEAD) {
+		evhttp_add_header(evhttp_request_get_output_headers(req), "Content-Length", length);
+		evbuffer_drain(body, evbuffer_get_length(body));
+	}
+	evhttp_send_reply(req, status, reason, body);
+}
+
+void
 http_reply_text(struct evhttp_request *req, int status, const char *reason, const char *line)
 {
 	struct evbuffer *body = evbuffer_new();
@@ -61,7 +76,7 @@ http_reply_text(struct evhttp_request *req, int status, const char *reason, cons
 	    evhttp_request_get_output_headers(req), "Content-Type", "text/plain; charset=utf-8");
 	if (*line != '\0')
 		evbuffer_add_printf(body, "%s%s", line, line[strlen(line) - 1] == '\n' ? "" : "\n");
-	evhttp_send_reply(req, status, reason, body);
+	http_reply_body(req, status, reason, body);
 	evbuffer_free(body);
 }
 
@@ -178,14 +193,14 @@ http_upgrade_answer(struct evhttp_request *req)
 }
 
 static void
-http_upgrade_open(struct http_upgrade *u, int64_t user_id, const char *user_name)
+http_upgrade_open(struct http_upgrade *u, const struct auth_user *who)
 {
 	char *answer = http_upgrade_answer(u->req);
 	struct session_socket sock = http_upgrade_take_socket(u);
 	struct evbuffer *input =
 	    bufferevent_get_input(evhttp_connection_get_bufferevent(evhttp_request_get_connection(u->req)));
 	size_t len = evbuffer_get_length(input);
-	struct session_user user = {user_id, user_name, u->credential};
+	struct session_user user = {who->id, who->name, who->expires_ms, u->credential};
 
 	u->credential = (struct credential){CREDENTIAL_NONE, NULL, NULL};
 	session_open(&sock, u->peer, u->dialect, &user, answer, evbuffer_pullup(input, -1), len);
@@ -247,14 +262,14 @@ http_upgrade_refuse_all(void)
 /* ---- checking ---- */
 
 static void
-http_upgrade_on_auth(void *arg, enum auth_verdict verdict, int64_t user_id, const char *user_name)
+http_upgrade_on_auth(void *arg, enum auth_verdict verdict, const struct auth_user *user)
 {
 	struct http_upgrade *u = http_upgrade_check(arg);
 
 	u->auth = NULL;
 	switch (verdict) {
 	case AUTH_ACCEPTED:
-		http_upgrade_open(u, user_id, user_name != NULL ? user_name : "");
+		http_upgrade_open(u, user);
 		break;
 	case AUTH_REFUSED:
 		http_upgrade_refuse(u, 401, "Unauthorized",
@@ -267,18 +282,42 @@ http_upgrade_on_auth(void *arg, enum auth_verdict verdict, int64_t user_id, cons
 	}
 }
 
+/* The value of a parameter in a URL's query, decoded; NULL when it is not there, empty when it holds a NUL. The caller releases it. */
+static char *
+http_upgrade_query_value(const char *query, const char *name)
+{
+	size_t name_len = strlen(name);
+
+	for (const char *p = query; p != NULL; p = strchr(p, '&')) {
+		size_t len, decoded_len;
+		char *text, *decoded;
+
+		p += *p == '&';
+		if (strncmp(p, name, name_len) != 0 || p[name_len] != '=')
+			continue;
+		len = strcspn(p + name_len + 1, "&");
+		text = mem_strndup(p + name_len + 1, len);
+		decoded = evhttp_uridecode(text, 1, &decoded_len);
+		free(text);
+		if (decoded == NULL || strlen(decoded) == decoded_len)
+			return decoded;
+		free(decoded);
+		return mem_strdup("");
+	}
+	return NULL;
+}
+
 static void
 http_upgrade_find_credential(struct http_upgrade *u)
 {
-	const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(u->req)), *token = NULL;
-	struct evkeyvalq params;
+	char *token =
+	    http_upgrade_query_value(evhttp_uri_get_query(evhttp_request_get_evhttp_uri(u->req)), "token");
 
-	TAILQ_INIT(&params);
-	if (query != NULL && evhttp_parse_query_str(query, &params) == 0)
-		token = evhttp_find_header(&params, "token");
 	credential_find(&u->credential, http_upgrade_header(u->req, "Authorization"), token,
 	    http_upgrade_header(u->req, "Cookie"));
-	evhttp_clear_headers(&params);
+	if (token != NULL)
+		OPENSSL_cleanse(token, strlen(token));
+	free(token);
 }
 
 /* RFC 6455, section 4.2.1; true when the request has been answered. */

@@ -14,9 +14,9 @@
 #include <string.h>
 #include <wslay/wslay.h>
 
-#define WS_MAGIC 0x3e50c4e7u
-#define WS_REASON_MAX                                                                                        \
-	123 /* RFC 6455, section 5.5: a control frame holds 125 octets, two of them are the code */
+#define WS_MAGIC         0x3e50c4e7u
+#define WS_REASON_MAX    123 /* RFC 6455, section 5.5: a control frame holds 125 octets, two are the code */
+#define WS_FRAGMENT_COST 64  /* octets of memory, about, that a fragment takes beside its payload */
 
 struct ws {
 	unsigned magic;
@@ -27,6 +27,7 @@ struct ws {
 	void *arg;
 	const uint8_t *in;
 	size_t in_len;
+	size_t max_message_bytes, fragments;
 	bool closing;       /* the frame under way is a close frame */
 	size_t code_octets; /* of peer_code, so far */
 	uint16_t peer_code; /* as a server sent it: wslay takes 1012 and up for a breach of the protocol */
@@ -66,6 +67,18 @@ ws_on_genmask(wslay_event_context_ptr ctx, uint8_t *buf, size_t len, void *arg)
 	return RAND_bytes(buf, (int)len) == 1 ? 0 : -1;
 }
 
+/* wslay keeps each fragment in an allocation of its own: tiny ones cost more than their octets. */
+static void
+ws_count_fragment(struct ws *ws, const struct wslay_event_on_frame_recv_start_arg *frame)
+{
+	if (frame->opcode != WSLAY_CONTINUATION_FRAME)
+		ws->fragments = 0;
+	if (++ws->fragments * WS_FRAGMENT_COST <= ws->max_message_bytes + WS_FRAGMENT_COST)
+		return;
+	(void)wslay_event_queue_close(ws->ctx, WS_CLOSE_TOO_BIG, NULL, 0);
+	wslay_event_shutdown_read(ws->ctx);
+}
+
 /* RFC 6455, section 5.5.1: a close frame's body, if there is one, begins with two octets of code. wslay would
  * take one octet as none. */
 static void
@@ -76,6 +89,8 @@ ws_on_frame_start(
 
 	assert(ws->magic == WS_MAGIC);
 	ws->closing = frame->opcode == WSLAY_CONNECTION_CLOSE;
+	if (!wslay_is_ctrl_frame(frame->opcode))
+		ws_count_fragment(ws, frame);
 	if (ws->closing && frame->payload_length == 1)
 		(void)wslay_event_queue_close(ctx, WS_CLOSE_PROTOCOL, NULL, 0);
 }
@@ -125,6 +140,7 @@ ws_new(enum ws_role role, size_t max_message_bytes, const struct ws_ops *ops, vo
 			       : wslay_event_context_client_init(&ws->ctx, &ws_callbacks, ws);
 	if (rc != 0)
 		abort();
+	ws->max_message_bytes = max_message_bytes;
 	wslay_event_config_set_max_recv_msg_length(ws->ctx, max_message_bytes);
 	return ws;
 }

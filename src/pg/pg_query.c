@@ -23,12 +23,15 @@
 
 #define PG_QUERY_MAGIC    0x9e617e51u
 #define PG_QUERY_STALL_MS 30000
+#define PG_QUERY_WINDOW   32 /* sent at once; what waits here can still be cancelled for nothing */
+#define PG_QUERY_SENDS    4  /* how often one query may lose its session: it may be what ends it */
 
 struct pg_query {
 	unsigned magic;
 	TAILQ_ENTRY(pg_query) entry;
 	struct pg_query_pool *pool;
 	bool sent;
+	int sends;
 	bool repeatable; /* is sent again when the session is lost under it */
 	char *sql;
 	int nparams;
@@ -43,6 +46,7 @@ TAILQ_HEAD(pg_query_list, pg_query);
 struct pg_query_pool {
 	struct pg_session *session;
 	struct pg_query_list waiting, sent;
+	size_t sent_count;
 	int64_t answered_ms; /* the last answer, or when the first of those under way was sent */
 	struct event *stall_timer;
 	struct loop_task pump;
@@ -68,6 +72,7 @@ static void
 pg_query_unlink(struct pg_query *q)
 {
 	TAILQ_REMOVE(q->sent ? &q->pool->sent : &q->pool->waiting, q, entry);
+	q->pool->sent_count -= q->sent;
 	metrics[METRIC_QUERIES_PENDING]--;
 }
 
@@ -128,6 +133,8 @@ pg_query_transmit(struct pg_query *q, PGconn *conn)
 	TAILQ_REMOVE(&pool->waiting, q, entry);
 	TAILQ_INSERT_TAIL(&pool->sent, q, entry);
 	q->sent = true;
+	q->sends++;
+	pool->sent_count++;
 	return PQsendQueryParams(
 		   conn, q->sql, q->nparams, NULL, (const char *const *)q->params, NULL, NULL, 0) &&
 	       PQpipelineSync(conn);
@@ -144,7 +151,7 @@ pg_query_pump(void *arg)
 
 	if (conn == NULL)
 		return;
-	while ((q = TAILQ_FIRST(&pool->waiting)) != NULL) {
+	while (pool->sent_count < PG_QUERY_WINDOW && (q = TAILQ_FIRST(&pool->waiting)) != NULL) {
 		if (!pg_query_transmit(q, conn)) {
 			pg_session_reset(pool->session, PQerrorMessage(conn));
 			return;
@@ -177,11 +184,12 @@ pg_query_take_back(struct pg_query_pool *pool)
 
 	for (q = TAILQ_LAST(&pool->sent, pg_query_list); q != NULL; q = previous) {
 		previous = TAILQ_PREV(q, pg_query_list, entry);
-		if (!q->repeatable || q->done == NULL)
+		if (!q->repeatable || q->done == NULL || q->sends >= PG_QUERY_SENDS)
 			continue;
 		TAILQ_REMOVE(&pool->sent, q, entry);
 		TAILQ_INSERT_HEAD(&pool->waiting, q, entry);
 		q->sent = false;
+		pool->sent_count--;
 		PQclear(q->result);
 		q->result = NULL;
 	}
@@ -239,6 +247,8 @@ pg_query_on_input(void *arg, PGconn *conn)
 	}
 	while ((notify = PQnotifies(conn)) != NULL)
 		PQfreemem(notify);
+	if (!TAILQ_EMPTY(&pool->waiting))
+		loop_task_queue(&pool->pump);
 }
 
 static const struct pg_session_ops pg_query_session_ops = {

@@ -44,7 +44,7 @@ struct pg_query *pg_query_send(struct pg_query_pool *pool, const char *sql, int 
     const char *const *params, long timeout_ms, pg_query_done done, void *arg);
 /*
  * The same for a query that may as well be done twice: when the session is lost under it, it waits for the
- * next one and is sent again, within its time. So without a time-out PG_QUERY_LOST does not come.
+ * next one and is sent again, within its time. But not for ever: one that has lost four sessions gets PG_QUERY_LOST.
  */
 struct pg_query *pg_query_ask(struct pg_query_pool *pool, const char *sql, int nparams,
     const char *const *params, long timeout_ms, pg_query_done done, void *arg);

@@ -30,7 +30,7 @@ dispatch_ticket(const struct record *r)
 		metrics[METRIC_EVENTS_UNWANTED_TOTAL]++;
 		return;
 	}
-	ticket = ticket_new(r->id, r->payload_octets, r->sha256.ptr);
+	ticket = ticket_new(r->id, &r->topic, r->payload_octets, r->sha256.ptr);
 	dispatch_event(r, ticket);
 	ticket_unref(ticket);
 }

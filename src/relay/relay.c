@@ -32,6 +32,9 @@
 #include <string.h>
 #include <sys/resource.h>
 
+/* All clients' questions share the session: none of them may wait for a lock, or compute, for long. */
+#define RELAY_SESSION_SQL                                                                                    \
+	"SELECT set_config('lock_timeout', '1s', false), set_config('statement_timeout', '30s', false)"
 #define RELAY_ENDING_POLL_MS    20
 #define RELAY_SPARE_DESCRIPTORS 64
 
@@ -56,6 +59,7 @@ static void
 relay_on_listening(void *arg)
 {
 	heartbeat_hasten();
+	session_access_unknown(); /* while nobody listened, rights may have changed */
 }
 
 static void
@@ -77,11 +81,20 @@ relay_on_heartbeat(void *arg, const char *payload, size_t len)
 }
 
 static void
+relay_on_session_set(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
+{
+	if (status == PG_QUERY_ERROR)
+		log_warning("query", "could not set time-outs: %s", error);
+}
+
+static void
 relay_on_query_state(void *arg, bool up)
 {
 	metrics[METRIC_QUERY_UP] = up;
-	if (up)
-		schema_check_now();
+	if (!up)
+		return;
+	(void)pg_query_send(relay.pool, RELAY_SESSION_SQL, 0, NULL, 0, relay_on_session_set, NULL);
+	schema_check_now();
 }
 
 static void

@@ -45,6 +45,9 @@ schema_check_judge(enum pg_query_status status, const PGresult *result, const ch
 				  "in this database, "
 				  "and grant pgrelay_node to the node's role",
 		    error);
+	if (pg_result_rows(result) != 1 || pg_result_text(result, 0, 0) == NULL)
+		return mem_strdup(
+		    "the schema \"pgrelay\" is not whole: it has no version; run \"pgrelay schema install\"");
 	version = atoi(pg_result_text(result, 0, 0));
 	if (version < schema_check.version)
 		return mem_printf("the schema \"pgrelay\" is of version %d, this node needs %d; run "

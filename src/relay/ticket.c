@@ -19,6 +19,7 @@
 #include <string.h>
 
 #define TICKET_MAGIC       0x71c4e701u
+#define TICKET_LOG_SECONDS 10
 #define TICKET_CACHE_BYTES (64u * 1024 * 1024)
 
 TAILQ_HEAD(ticket_waiters, ticket_waiter);
@@ -26,6 +27,7 @@ TAILQ_HEAD(ticket_waiters, ticket_waiter);
 struct ticket {
 	unsigned magic, refs;
 	int64_t id;
+	char *topic;
 	size_t octets;
 	char sha256[EVENT_SHA256_HEX];
 	enum ticket_state state;
@@ -51,7 +53,7 @@ ticket_init(struct pg_query_pool *pool)
 }
 
 struct ticket *
-ticket_new(int64_t id, size_t octets, const char *sha256)
+ticket_new(int64_t id, const struct topic *topic, size_t octets, const char *sha256)
 {
 	struct ticket *t = mem_zalloc(sizeof(*t));
 
@@ -59,6 +61,8 @@ ticket_new(int64_t id, size_t octets, const char *sha256)
 	t->refs = 1;
 	t->id = id;
 	t->octets = octets;
+	t->topic = mem_printf("%.*s.%.*s.%.*s", (int)topic->type.len, topic->type.ptr, (int)topic->action.len,
+	    topic->action.ptr, (int)topic->key.len, topic->key.ptr);
 	memcpy(t->sha256, sha256, sizeof(t->sha256));
 	TAILQ_INIT(&t->waiters);
 	return t;
@@ -109,6 +113,7 @@ ticket_unref(struct ticket *t)
 		pg_query_cancel(t->query);
 	ticket_enter(t, TICKET_UNREAD);
 	t->magic = 0;
+	free(t->topic);
 	free(t);
 }
 
@@ -165,8 +170,13 @@ ticket_digest_is_right(const struct ticket *t, struct slice payload)
 static void
 ticket_fail(struct ticket *t, const char *reason)
 {
-	log_warning(
-	    "query", "the payload of event %lld is lost to its subscribers: %s", (long long)t->id, reason);
+	static struct log_limit limit;
+	unsigned long more;
+
+	if (log_limit_pass(&limit, TICKET_LOG_SECONDS, &more))
+		log_warning("query",
+		    "the payload of event %lld is lost to its subscribers: %s (%lu more such losses)",
+		    (long long)t->id, reason, more);
 	metrics[METRIC_TICKETS_FAILED_TOTAL]++;
 	ticket_enter(t, TICKET_FAILED);
 	ticket_wake_waiters(t);
@@ -193,10 +203,11 @@ ticket_on_answer(void *arg, enum pg_query_status status, const PGresult *result,
 	assert(t->magic == TICKET_MAGIC && t->state == TICKET_READING);
 	t->query = NULL;
 	metrics[METRIC_TICKETS_READ_TOTAL]++;
-	if (status == PG_QUERY_ERROR)
+	if (status != PG_QUERY_OK)
 		ticket_fail(t, error);
 	else if (pg_result_rows(result) == 0 || pg_result_text(result, 0, 0) == NULL)
-		ticket_fail(t, "the log does not hold it any more; raise the schema's setting \"retention\"");
+		ticket_fail(t,
+		    "the log does not hold it (any more); is the schema's setting \"retention\" too short?");
 	else
 		ticket_take(t, (struct slice){pg_result_text(result, 0, 0), pg_result_length(result, 0, 0)});
 }
@@ -206,11 +217,11 @@ static void
 ticket_read(struct ticket *t)
 {
 	char id[24];
-	const char *params[] = {id};
+	const char *params[] = {id, t->topic};
 
 	snprintf(id, sizeof(id), "%lld", (long long)t->id);
-	t->query = pg_query_ask(
-	    ticket_cache.pool, "SELECT pgrelay.event_payload($1::bigint)", 1, params, 0, ticket_on_answer, t);
+	t->query = pg_query_ask(ticket_cache.pool, "SELECT pgrelay.event_payload($1::bigint, $2)", 2, params,
+	    0, ticket_on_answer, t);
 }
 
 struct span

@@ -19,8 +19,8 @@ struct ticket;
 /* Where payloads are read; before the first ticket. */
 void ticket_init(struct pg_query_pool *pool);
 
-/* sha256 is 64 hexadecimal digits (copied). The caller owns one reference. */
-struct ticket *ticket_new(int64_t id, size_t octets, const char *sha256);
+/* topic in its written form, sha256 64 hexadecimal digits; both are copied. The caller owns one reference. */
+struct ticket *ticket_new(int64_t id, const struct topic *topic, size_t octets, const char *sha256);
 void ticket_ref(struct ticket *ticket);
 void ticket_unref(struct ticket *ticket);
 

@@ -54,6 +54,7 @@ class Browser:
             assert self.process.is_running(), self.process.describe()
             with open(port_file) as f:
                 lines = f.read().split("\n")
+            assert len(lines) > 1, "half written"
             return f"ws://127.0.0.1:{lines[0]}{lines[1]}"
 
         self.devtools = self.websocket.create_connection(

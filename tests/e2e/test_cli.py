@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 
-from harness import PGRELAY, clean_environment, eventually, main, need, pg_program, site
+from harness import PGRELAY, Sql, clean_environment, eventually, main, need, pg_program, site
 
 COMMANDS = ["serve", "schema", "check", "token", "grant", "emit", "run", "watch", "config"]
 numbers = itertools.count(1)
@@ -360,6 +360,18 @@ def test_emit_takes_a_payload_of_several_megabytes():
     payload = json.dumps({"pad": "ä" * 2_000_000}, ensure_ascii=False)
     site.pgrelay("emit", "demo", "x", "2", user="writer", input=payload.encode())
     assert client.json() == json.loads(payload)
+
+
+# ---- somebody else's schema ----
+
+
+def test_a_schema_of_somebody_else_is_not_installed_over():
+    site.sql("CREATE DATABASE squatted")
+    site.sql("CREATE ROLE mallory LOGIN")
+    site.sql("GRANT CREATE ON DATABASE squatted TO mallory, owner")
+    Sql(site.pg.conninfo("mallory", "squatted"))("CREATE SCHEMA pgrelay")
+    done = site.pgrelay("schema", "install", "--database", site.pg.conninfo("owner", "squatted"), status=1)
+    assert "mallory" in done.stderr and "hint" in done.stderr.lower(), done.stderr
 
 
 # ---- what a user pipes together ----

@@ -152,6 +152,30 @@ def test_a_revoked_token_is_401_and_its_session_ends():
         assert closed.code == 1008, closed
 
 
+def closing_code(client):
+    try:
+        while True:
+            client.text()
+    except Closed as closed:
+        return closed.code
+
+
+def test_a_session_ends_when_its_token_expires():
+    name = site.user("*.*.*").name
+    client = site.node.connect(site.token(name, "--ttl", "2s"))
+    assert closing_code(client) == 1008
+
+
+def test_rights_revoked_while_nobody_listened_are_taken_away():
+    gone, narrowed = site.user("*.*.*"), site.user("job_events.*.*")
+    ends, leaves = site.node.connect(gone), site.node.connect(narrowed)
+    leaves.join(job_events=[1])
+    site.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgrelay listen';"
+             f"DELETE FROM pgrelay.token WHERE user_id = {gone.id}; DELETE FROM pgrelay.grants WHERE user_id = {narrowed.id}")
+    assert closing_code(ends) == 1008
+    assert leaves.json()["groups_left"] == ["job_events-1"]
+
+
 def test_another_token_of_the_user_outlives_a_revoked_one():
     user = site.user("*.*.*")
     second = site.token(user.name)

@@ -325,6 +325,28 @@ def test_records_of_unknown_kinds_are_skipped_in_silence():
     assert site.node.metric("pgrelay_records_malformed_total") == before
 
 
+def test_a_forged_ticket_shows_no_other_topics_payload():
+    secret = site.emit("secret", "x", "1", {"text": "s" * 9000})
+    digest, octets = site.rows(f"SELECT encode(sha256(convert_to(payload, 'UTF8')), 'hex'), octet_length(payload) FROM pgrelay.event WHERE id = {secret}")[0]
+    c = site.node.connect(site.user("mine.*.*"))
+    c.join(mine=[1])
+    failed = site.node.metric("pgrelay_tickets_failed_total")
+    notify(f"t {secret} 1 mine.x.1 {octets} {digest} -")
+    eventually(lambda: site.node.metric("pgrelay_tickets_failed_total") == failed + 1, what="the forged ticket finds nothing")
+    site.emit("mine", "x", "1", {"n": 1})
+    assert c.json() == {"n": 1}
+
+
+def test_a_watched_table_may_have_any_column_names():
+    site.sql('CREATE TABLE odd (id int PRIMARY KEY, r int, k text, source int, new_row text, "old row" int)')
+    site.sql("SELECT pgrelay.watch('odd', original => true)")
+    c = client(odd=["create", "update", "delete"])
+    site.sql("INSERT INTO odd VALUES (1, 2, 'x', 3, 'y', 4)")
+    site.sql("UPDATE odd SET r = 5")
+    site.sql("DELETE FROM odd")
+    assert [m["action"] for m in c.take(3)] == ["create", "update", "delete"]
+
+
 def test_an_empty_notification_does_no_harm():
     c = client(demo=[22])
     notify("")

@@ -174,10 +174,12 @@ def test_thousands_of_pings_are_answered():
 
 def test_empty_fragments_without_end_cost_only_the_sender():
     c = client()
-    c.send(make_frame(TEXT, b"{", fin=False) + make_frame(CONTINUATION, b"", fin=False) * 20000)
+    c.send(make_frame(TEXT, b"{", fin=False) + make_frame(CONTINUATION, b"", fin=False) * 10000)
     c.assert_alive()
     c.send_frame(CONTINUATION, b'"groups": {}}')
     assert c.json()["groups_current"] == []
+    c.send(make_frame(TEXT, b"{", fin=False) + make_frame(CONTINUATION, b"", fin=False) * 20000)
+    assert c.wait_closed() == 1009
 
 
 def test_many_messages_in_one_packet():

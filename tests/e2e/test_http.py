@@ -91,6 +91,16 @@ def test_head_has_no_body():
     assert status in (200, 405) and body == "", (status, body)
 
 
+def test_head_tells_the_length():
+    _, headers, _ = curl("/healthz", "-I")
+    assert headers["content-length"] == "3", headers
+
+
+def test_a_get_with_a_body_is_refused():
+    headers = assert_error(curl("/healthz", "-X", "GET", "-d", "GET /metrics HTTP/1.1"), 400)
+    assert headers["connection"] == "close", headers
+
+
 def test_a_plain_get_of_the_websocket_path_is_426():
     for path in ("/websocket/", "/websocket", "/api/websocket/", "/api/websocket"):
         headers = assert_error(curl(path), 426)

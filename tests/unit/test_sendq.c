@@ -424,7 +424,10 @@ push_ticket(struct sendq *q, struct ticket *t)
 static struct ticket *
 ticket_of(int64_t id)
 {
-	return ticket_new(id, 9000, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
+	static const struct topic topic = {{"t", 1}, {"a", 1}, {"k", 1}};
+
+	return ticket_new(
+	    id, &topic, 9000, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
 }
 
 /* first and second wait for the same ticket, after what is in front of it. */
