@@ -369,7 +369,7 @@ def test_a_schema_of_somebody_else_is_not_installed_over():
     site.sql("CREATE DATABASE squatted")
     site.sql("CREATE ROLE mallory LOGIN")
     site.sql("GRANT CREATE ON DATABASE squatted TO mallory, owner")
-    Sql(site.pg.conninfo("mallory", "squatted"))("CREATE SCHEMA pgrelay")
+    Sql(site.pg.conninfo("mallory", "squatted"))("CREATE SCHEMA pgrelay; GRANT ALL ON SCHEMA pgrelay TO owner")
     done = site.pgrelay("schema", "install", "--database", site.pg.conninfo("owner", "squatted"), status=1)
     assert "mallory" in done.stderr and "hint" in done.stderr.lower(), done.stderr
 
