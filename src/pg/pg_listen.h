@@ -25,11 +25,17 @@ struct pg_listen_ops {
 struct pg_listen *pg_listen_new(const char *conninfo, const struct pg_listen_ops *ops, void *arg);
 void pg_listen_free(struct pg_listen *listen);
 
-/* Sends a heartbeat over the session itself, so that nothing else's slowness can hold it up. False: not now, the session is not up or has one under way. */
+/*
+ * Sends a heartbeat over the session itself, so that nothing else's slowness can hold it up. False: not now, the
+ * session is not up or has one under way.
+ */
 bool pg_listen_notify(struct pg_listen *listen, const char *payload);
 /* Our own heartbeat has come back: the session hears. */
 void pg_listen_prove(struct pg_listen *listen);
-/* Has no heartbeat come back for probe_timeout? Then the session is made anew, with a log line that tells the likely cause. Asked once in a probe_interval. */
+/*
+ * Has no heartbeat come back for probe_timeout? Then the session is made anew, with a log line that tells the
+ * likely cause. Asked once in a probe_interval.
+ */
 void pg_listen_check(struct pg_listen *listen);
 /* The process was stopped or busy: silence until now proves nothing. */
 void pg_listen_excuse(struct pg_listen *listen);

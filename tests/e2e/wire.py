@@ -198,8 +198,9 @@ class WebSocket:
 
     def text(self, timeout=None):
         """The next message; pings before it are answered, a close raises Closed."""
+        deadline = time.monotonic() + (timeout or self.timeout)
         while True:
-            frame = self.frame(timeout)
+            frame = self.frame(max(0.001, deadline - time.monotonic()))
             if frame.opcode == PING:
                 self.pings += 1
                 if self.answers_pings:
@@ -229,9 +230,12 @@ class WebSocket:
 
     def wait_closed(self):
         """Until the server closes, whatever comes before; answers, and returns its code (None: there was no close frame)."""
+        deadline = time.monotonic() + 3 * self.timeout
         try:
             while True:
                 self.text()
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"not closed within {3 * self.timeout:g} s")
         except Closed as closed:
             if closed.code is not None:
                 self.send_quietly(make_frame(CLOSE, close_payload(closed.code)))
