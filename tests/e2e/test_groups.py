@@ -324,7 +324,7 @@ def test_status_tells_a_late_comer_the_job_s_status():
     other = site.job(name="other", status="running")
     site.sql(f"UPDATE pgrelay.job SET status = 'successful' WHERE id = {job}", "writer")
     c = client()
-    assert ask(c, {"job_events": [job, other], "jobs": ["summary"]}, status=True)["groups_current"]
+    assert ask(c, {"job_events": [job, other], "schedules": ["changed"]}, status=True)["groups_current"]
     messages = {m["id"]: m for m in c.take(2)}
     assert set(messages) == {job, other}
     assert (messages[job]["status"], messages[other]["status"]) == ("successful", "running")
