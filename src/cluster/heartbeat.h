@@ -10,7 +10,7 @@
 
 struct pg_listen;
 
-/* Sends one each probe_interval, over the LISTEN session. address is HOST:PORT as others reach this node; a wildcard goes out as null. */
+/* Sends one each probe_interval. address is HOST:PORT as others reach this node; a wildcard goes out as null. */
 void heartbeat_start(struct pg_listen *listen, const char *address);
 /* Sends one now, if it can be sent: the session has just begun to listen. */
 void heartbeat_hasten(void);

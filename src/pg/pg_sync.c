@@ -226,16 +226,6 @@ pg_sync_server_version(const struct pg_sync *pg)
 	return PQserverVersion(pg->conn);
 }
 
-char *
-pg_sync_identifier(struct pg_sync *pg, const char *text)
-{
-	char *quoted = PQescapeIdentifier(pg->conn, text, strlen(text));
-	char *copy = mem_strdup(quoted != NULL ? quoted : "\"\"");
-
-	PQfreemem(quoted);
-	return copy;
-}
-
 /* ---- notifications ---- */
 
 static bool

@@ -51,7 +51,5 @@ int pg_sync_server_version(const struct pg_sync *pg);
 /* The name of the schema is missing in the database, or is older than this program: the last error means
  * that. */
 bool pg_sync_lacks_schema(const struct pg_sync *pg);
-/* text as an SQL identifier, quoted; the caller releases it with free(). */
-char *pg_sync_identifier(struct pg_sync *pg, const char *text);
 
 #endif

@@ -195,6 +195,15 @@ ticket_take(struct ticket *t, struct slice payload)
 	ticket_wake_waiters(t);
 }
 
+/* lock_timeout and statement_timeout of the query session: somebody holds the log, which does not lose the payload. */
+static bool
+ticket_ran_out_of_time(enum pg_query_status status, const PGresult *result)
+{
+	const char *state = status == PG_QUERY_ERROR ? pg_result_sqlstate(result) : "";
+
+	return strcmp(state, "55P03") == 0 || strcmp(state, "57014") == 0;
+}
+
 static void
 ticket_on_answer(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
 {
@@ -202,6 +211,10 @@ ticket_on_answer(void *arg, enum pg_query_status status, const PGresult *result,
 
 	assert(t->magic == TICKET_MAGIC && t->state == TICKET_READING);
 	t->query = NULL;
+	if (ticket_ran_out_of_time(status, result)) {
+		ticket_read(t);
+		return;
+	}
 	metrics[METRIC_TICKETS_READ_TOTAL]++;
 	if (status != PG_QUERY_OK)
 		ticket_fail(t, error);

@@ -337,6 +337,23 @@ def test_a_forged_ticket_shows_no_other_topics_payload():
     assert c.json() == {"n": 1}
 
 
+def test_a_locked_log_delays_a_ticket_but_does_not_lose_it():
+    c = client(demo=[23])
+    before = site.pg.log().count("lock timeout")
+    writer, locker = site.session("writer"), site.session()
+    writer("BEGIN")
+    writer("SELECT pgrelay.emit('demo', 'x', '23', jsonb_build_object('text', repeat('y', 9000)))")
+    locker.send("BEGIN; LOCK TABLE pgrelay.event IN ACCESS EXCLUSIVE MODE")
+    eventually(lambda: site.sql("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted") != "0",
+               what="the lock is queued before the node's read")
+    writer("COMMIT")
+    locker.result()
+    eventually(lambda: site.pg.log().count("lock timeout") >= before + 2, what="reading the ticket timed out twice")
+    locker("ROLLBACK")
+    assert len(c.json()["text"]) == 9000
+    assert site.node.metric("pgrelay_tickets_pending") == 0
+
+
 def test_a_watched_table_may_have_any_column_names():
     site.sql('CREATE TABLE odd (id int PRIMARY KEY, r int, k text, source int, new_row text, "old row" int)')
     site.sql("SELECT pgrelay.watch('odd', original => true)")
