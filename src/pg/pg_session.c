@@ -37,6 +37,7 @@ struct pg_session {
 	short io_what;
 	struct event *timer; /* back-off, or the time-out of an attempt */
 	int64_t backoff_ms;
+	bool paused; /* nothing is read */
 	bool quiet; /* a failed attempt has been logged; the next ones are debug */
 	char *error;
 };
@@ -108,13 +109,15 @@ pg_session_want(struct pg_session *s, short what)
 {
 	int fd = PQsocket(s->conn);
 
+	if (s->paused && s->state == SESSION_UP)
+		what = (short)(what & ~EV_READ);
 	if (s->io != NULL && s->io_fd == fd && s->io_what == what)
 		return;
 	pg_session_drop_io(s);
 	s->io_fd = fd;
 	s->io_what = what;
 	s->io = event_new(loop_base(), fd, (short)(what | EV_PERSIST), pg_session_on_io, s);
-	if (s->io == NULL || event_add(s->io, NULL) < 0)
+	if (s->io == NULL || (what != 0 && event_add(s->io, NULL) < 0))
 		pg_session_fail(s, "could not watch the connection's socket");
 }
 
@@ -247,6 +250,7 @@ pg_session_enter(struct pg_session *s, enum pg_session_state state)
 	s->state = state;
 	event_del(s->timer);
 	if (state == SESSION_WAITING || state == SESSION_IDLE) {
+		s->paused = false;
 		pg_session_drop_io(s);
 		PQfinish(s->conn);
 		s->conn = NULL;
@@ -336,6 +340,15 @@ pg_session_reset(struct pg_session *s, const char *reason)
 {
 	if (s->state == SESSION_UP || s->state == SESSION_CONNECTING)
 		pg_session_fail(s, reason);
+}
+
+void
+pg_session_pause(struct pg_session *s, bool paused)
+{
+	if (s->paused == paused)
+		return;
+	s->paused = paused;
+	pg_session_flush(s);
 }
 
 void

@@ -34,6 +34,10 @@ void pg_session_reset(struct pg_session *session, const char *reason);
 /* After PQsend...(): sends what libpq holds, now or as soon as the socket takes it. */
 void pg_session_flush(struct pg_session *session);
 
+/* While paused nothing is read: the server waits, and TCP holds what is under way. Ends by itself when the session is
+ * lost. */
+void pg_session_pause(struct pg_session *session, bool paused);
+
 /* The session has proven useful: the next loss starts with a short pause, and is logged. */
 void pg_session_settle(struct pg_session *session);
 
