@@ -72,6 +72,9 @@ want_to_test() {
     want xz-utils -- has xz
     want git -- has git
     want openssl -- has openssl
+    want libc-ares2 -- eval '[ -x /usr/sbin/pgbouncer ] || ls /usr/lib/*/libcares.so.2 >/dev/null 2>&1'
+    want iproute2 -- has ip
+    want faketime -- eval 'ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1'
     # PostgreSQL's development files bring pg_regress for its own version.
     want postgresql-client -- eval 'ls /usr/lib/postgresql/*/lib/pgxs/src/test/regress/pg_regress >/dev/null 2>&1'
 }
@@ -88,15 +91,16 @@ install_npm() {
     fi
 }
 
-# The program alone: Debian's package starts a web server, and nobody has asked for one here.
-install_nginx() {
-    if has nginx || [ -x /usr/sbin/nginx ]; then
+# install_program NAME VARIABLE: the program alone, named by VARIABLE for the tests: Debian's package starts a server, and
+# nobody has asked for one here.
+install_program() {
+    if has "$1" || [ -x "/usr/sbin/$1" ]; then
         return
     fi
-    export PGRELAY_NGINX="$build/nginx/usr/sbin/nginx"
-    if [ ! -x "$PGRELAY_NGINX" ]; then
-        mkdir -p "$build/nginx"
-        (cd "$build/nginx" && { apt-get download nginx || { apt update && apt-get download nginx; }; } && dpkg -x nginx_*.deb .)
+    export "$2=$build/$1/usr/sbin/$1"
+    if [ ! -x "$build/$1/usr/sbin/$1" ]; then
+        mkdir -p "$build/$1"
+        (cd "$build/$1" && { apt-get download "$1" || { apt update && apt-get download "$1"; }; } && dpkg -x "$1"_*.deb .)
     fi
 }
 
@@ -250,8 +254,11 @@ jobs=$(nproc)
 if [ -e tests/e2e/package.json ] && ! run "$build/npm.log" install_npm; then
     broken 'npm ci' "$build/npm.log"
 fi
-if ! run "$build/nginx.log" install_nginx; then
+if ! run "$build/nginx.log" install_program nginx PGRELAY_NGINX; then
     broken 'nginx for the tests' "$build/nginx.log"
+fi
+if ! run "$build/pgbouncer.log" install_program pgbouncer PGRELAY_PGBOUNCER; then
+    broken 'pgbouncer for the tests' "$build/pgbouncer.log"
 fi
 if ! run "$build/autoreconf.log" autoreconf -i; then
     broken 'autoreconf -i' "$build/autoreconf.log"

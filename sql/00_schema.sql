@@ -56,7 +56,7 @@ COMMENT ON TABLE pgrelay.schema_version IS
 
 DO $$
 DECLARE
-    this_version CONSTANT integer := 1;
+    this_version CONSTANT integer := 2;
     installed integer := (SELECT max(version) FROM pgrelay.schema_version);
 BEGIN
     IF installed > this_version THEN
@@ -67,8 +67,35 @@ BEGIN
     END IF;
     INSERT INTO pgrelay.schema_version (version) VALUES (this_version)
         ON CONFLICT DO NOTHING;
+    -- the parts that follow ask it what there is to upgrade; 0: nothing, it is new
+    PERFORM set_config('pgrelay.installed_version', coalesce(installed, 0)::text, true);
 END
 $$;
+
+-- Whoever waits for a lock makes those behind him wait, so nobody waits here.
+CREATE OR REPLACE FUNCTION pgrelay._lock_all(relation regclass)
+RETURNS void LANGUAGE plpgsql
+AS $$
+DECLARE
+    deadline CONSTANT timestamptz := clock_timestamp() + interval '60 s';
+BEGIN
+    LOOP
+        BEGIN
+            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT', relation);
+            RETURN;
+        EXCEPTION WHEN lock_not_available THEN
+            IF clock_timestamp() > deadline THEN
+                RAISE EXCEPTION 'the table "%" is in use, and has been for a minute', relation
+                    USING ERRCODE = 'lock_not_available',
+                          HINT = 'Open transactions use it: see pg_locks. End them, or try again when they have ended.';
+            END IF;
+        END;
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION pgrelay._lock_all(regclass) IS
+    'locks a table against everyone, at a moment when nobody has to wait for that';
 
 CREATE OR REPLACE FUNCTION pgrelay.version()
 RETURNS integer LANGUAGE sql STABLE SECURITY DEFINER

@@ -1,8 +1,8 @@
 --
 -- Emitting.
 --
--- All events, whoever emits them, go through pgrelay._emit(): it numbers them,
--- writes them to the log and packs them into notifications.  What it is given
+-- All events, whoever emits them, go through pgrelay._emit_rows(): it numbers
+-- them, writes them to the log and packs them into notifications.  What it is given
 -- has been checked.
 --
 DO $$
@@ -17,9 +17,19 @@ COMMENT ON TYPE pgrelay.new_event IS 'an event to emit';
 CREATE OR REPLACE FUNCTION pgrelay._encode_key(key text)
 RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 AS $$
-    SELECT replace(replace(replace(replace(key, '%', '%25'), ' ', '%20'), '*', '%2A'), ',', '%2C')
+    -- functions are named in full: it becomes a part of log_read()
+    SELECT pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(
+        key, '%', '%25'), ' ', '%20'), '*', '%2A'), ',', '%2C')
 $$;
 COMMENT ON FUNCTION pgrelay._encode_key(text) IS 'a key as it is written in a topic';
+
+CREATE OR REPLACE FUNCTION pgrelay._decode_key(key text)
+RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+AS $$
+    SELECT pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(
+        key, '%2C', ','), '%2A', '*'), '%20', ' '), '%25', '%')
+$$;
+COMMENT ON FUNCTION pgrelay._decode_key(text) IS 'a key out of a topic';
 
 CREATE OR REPLACE FUNCTION pgrelay._is_word(word text)
 RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -30,151 +40,239 @@ COMMENT ON FUNCTION pgrelay._is_word(text) IS 'may this be a type or an action?'
 
 CREATE OR REPLACE FUNCTION pgrelay._log_events(slot smallint, at timestamptz, ids bigint[],
                                                types text[], actions text[], keys text[],
-                                               payloads text[])
+                                               payloads text[], deferreds boolean[])
 RETURNS void LANGUAGE plpgsql
 AS $$
 BEGIN
-    INSERT INTO pgrelay.event (slot, id, time, type, action, key, payload)
-    SELECT slot, e.id, at, e.type, e.action, e.key, e.payload
-    FROM unnest(ids, types, actions, keys, payloads) AS e (id, type, action, key, payload);
+    INSERT INTO pgrelay.event (slot, id, time, type, action, key, payload, deferred)
+    SELECT slot, e.id, at, e.type, e.action, e.key, e.payload, e.deferred
+    FROM unnest(ids, types, actions, keys, payloads, deferreds) AS e (id, type, action, key, payload, deferred);
 END
 $$;
-COMMENT ON FUNCTION pgrelay._log_events(smallint, timestamptz, bigint[], text[], text[], text[], text[]) IS
+COMMENT ON FUNCTION pgrelay._log_events(smallint, timestamptz, bigint[], text[], text[], text[], text[], boolean[]) IS
     'writes events to the log';
 
 CREATE OR REPLACE FUNCTION pgrelay._ticket(id bigint, topic text, payload text)
 RETURNS text LANGUAGE sql IMMUTABLE
 AS $$
-    SELECT concat('t ', id, topic, octet_length(payload), ' ',
-                  encode(sha256(convert_to(payload, 'UTF8')), 'hex'), ' -')
+    SELECT pg_catalog.concat('t ', id, topic, pg_catalog.octet_length(payload), ' ',
+                             pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(payload, 'UTF8')), 'hex'), ' -')
 $$;
 COMMENT ON FUNCTION pgrelay._ticket(bigint, text, text) IS
     'record of an event whose payload does not fit into a notification';
 
+-- What a connection emits within a second stays in its order: after a deferred
+-- event, those of other types are deferred as well.
+CREATE OR REPLACE FUNCTION pgrelay._deferring_set(at timestamptz)
+RETURNS text LANGUAGE sql VOLATILE
+AS $$
+    SELECT set_config('pgrelay.deferring',
+                      concat(pg_current_xact_id(), ' ', floor(date_part('epoch', at) * 1000)::bigint), false)
+$$;
+COMMENT ON FUNCTION pgrelay._deferring_set(timestamptz) IS 'notes that this transaction has deferred an event';
+
+CREATE OR REPLACE FUNCTION pgrelay._is_deferring(since timestamptz)
+RETURNS boolean LANGUAGE plpgsql
+AS $$
+DECLARE
+    mark text[] := string_to_array(current_setting('pgrelay.deferring', true), ' ');
+BEGIN
+    -- as text: it is a setting that anyone may have set
+    RETURN coalesce(mark[1] = pg_current_xact_id_if_assigned()::text, false)
+        OR coalesce(mark[2] COLLATE "C" > floor(date_part('epoch', since) * 1000)::bigint::text, false);
+END
+$$;
+COMMENT ON FUNCTION pgrelay._is_deferring(timestamptz) IS
+    'has this transaction deferred an event, or this connection since a time (null: not asked)?';
+
 -- Takes (type, action, key, payload) from a cursor, in the order in which they
--- are to be told.  Neither the log's rows nor the packets are held for longer
--- than a chunk, but the server itself keeps the notifications of a transaction
--- in memory until it commits: past inline_limit in one call, therefore, events go
--- as tickets.
+-- are to be told.  An event is announced here, or deferred: then it is only
+-- logged, and a node announces it (announce()).  An exempt one is not logged.
+--
+-- Neither the log's rows nor the packets are held for longer than a chunk, but
+-- the server itself keeps the notifications of a transaction in memory until it
+-- commits: past inline_limit in one call, therefore, events go as tickets.
 --
 -- When nobody has rotated the log for long, it must not grow for ever: it then
 -- takes only what does not fit into a notification, and that up to stale_limit.
-CREATE OR REPLACE FUNCTION pgrelay._emit(source refcursor, want_ids boolean DEFAULT false)
+--
+-- "sticky": it keeps to the order of what the connection has emitted before.  A
+-- deferred event that is alone takes a short way.
+CREATE OR REPLACE FUNCTION pgrelay._emit_rows(source refcursor, want_ids boolean, sticky boolean)
 RETURNS bigint[] LANGUAGE plpgsql
 AS $$
 DECLARE
-    packet_limit CONSTANT integer := 7999;
-    inline_limit CONSTANT integer := 64 * 1024 * 1024;
-    stale_limit CONSTANT integer := 256 * 1024 * 1024;
-    chunk_octets CONSTANT integer := 1024 * 1024;
-    row_octets CONSTANT integer := 500;
-
     at CONSTANT timestamptz := clock_timestamp();
-    usec CONSTANT bigint := round(extract(epoch FROM at) * 1000000);
     channel text;
     slot smallint;
     log_inline boolean;
-    log_tickets boolean;
+    deferred_types text[];
+    exempt_types text[];
 
     type text;
     action text;
     key text;
     payload text;
     id bigint;
-
-    topic_type text;            -- what the present value of "topic" was made of
-    topic_action text;
-    topic_key text;
-    topic text;                 -- with the time before it, and spaces around
-    line text;
-    octets integer;
-    fits boolean;
-    packet text := '';
-    inline_octets bigint := 0;
     all_ids bigint[];
-
-    waiting_octets bigint := 0; -- of the rows that are not in the log yet
-    ids bigint[];
-    types text[];
-    actions text[];
-    keys text[];
-    payloads text[];
+    deferring boolean;          -- from here on
 BEGIN
-    SELECT c.value, s.slot, at < s.since + 2.5 * r.value::interval + interval '1 hour'
-    INTO STRICT channel, slot, log_inline
-    FROM pgrelay.setting c, pgrelay.setting r, pgrelay.log_slot s
-    WHERE c.name = 'channel' AND r.name = 'retention' AND s.until IS NULL;
+    SELECT o.channel, o.slot, at < o.stale_at, o.deferred, o.exempt
+    INTO channel, slot, log_inline, deferred_types, exempt_types
+    FROM pgrelay.emit_setting o;
+    IF NOT FOUND THEN
+        -- a snapshot of a time before it was made, by an upgrade
+        SELECT o.channel, o.slot, at < o.stale_at INTO STRICT channel, slot, log_inline
+        FROM pgrelay._emit_setting_now() o;
+    END IF;
 
-    log_tickets := log_inline
-        OR pg_total_relation_size(to_regclass('pgrelay.event_' || slot)) < stale_limit;
-
-    LOOP
-        FETCH source INTO type, action, key, payload;
-        EXIT WHEN NOT FOUND;
-
-        IF key IS DISTINCT FROM topic_key OR action <> topic_action OR type <> topic_type THEN
-            topic_type := type;
-            topic_action := action;
-            topic_key := key;
-            topic := concat(' ', usec, ' ', type, '.', action, '.', pgrelay._encode_key(key), ' ');
-        END IF;
-
+    FETCH source INTO type, action, key, payload;
+    deferring := log_inline AND deferred_types IS NOT NULL AND type IS NOT NULL
+                 AND (type = ANY (deferred_types)
+                      OR pgrelay._is_deferring(CASE WHEN sticky THEN at - interval '1 s' END));
+    IF deferring AND exempt_types IS NULL THEN
         id := nextval('pgrelay.event_id_seq');
-        octets := octet_length(payload);
-        fits := octets < packet_limit AND (inline_octets < inline_limit OR NOT log_inline);
-        IF fits THEN
-            line := 'e ' || id || topic || payload;
-            inline_octets := inline_octets + octets;
-            fits := octet_length(line) <= packet_limit;
+        INSERT INTO pgrelay.event (slot, id, time, type, action, key, payload, deferred)
+        VALUES (slot, id, at, type, action, key, payload, true);
+        FETCH source INTO type, action, key, payload;
+        IF NOT FOUND THEN
+            PERFORM pgrelay._deferring_set(at);
+            CLOSE source;
+            RETURN CASE WHEN want_ids THEN ARRAY[id] END;
         END IF;
-        IF NOT fits THEN
-            line := pgrelay._ticket(id, topic, payload);
-        END IF;
-
-        IF packet = '' THEN
-            packet := line;
-        ELSIF octet_length(packet) + octet_length(line) < packet_limit THEN
-            packet := packet || E'\n' || line;
-        ELSE
-            PERFORM pg_notify(channel, packet);
-            packet := line;
-        END IF;
-
         IF want_ids THEN
-            all_ids := all_ids || id;
+            all_ids := ARRAY[id];
+        END IF;
+    END IF;
+
+    DECLARE
+        packet_limit CONSTANT integer := 7999;
+        inline_limit CONSTANT integer := 64 * 1024 * 1024;
+        stale_limit CONSTANT integer := 256 * 1024 * 1024;
+        chunk_octets CONSTANT integer := 1024 * 1024;
+        row_octets CONSTANT integer := 500;
+
+        usec CONSTANT bigint := round(extract(epoch FROM at) * 1000000);
+        log_tickets boolean := log_inline;
+        exempt boolean := false;
+        deferred boolean := false;
+        topic_type text;        -- what the present value of "topic" was made of
+        topic_action text;
+        topic_key text;
+        topic text;             -- with the time before it, and spaces around
+        kind text := CASE WHEN log_inline THEN 'e ' ELSE 'u ' END;
+        line text;
+        octets integer;
+        fits boolean;
+        packet text := '';
+        inline_octets bigint := 0;
+
+        waiting_octets bigint := 0;     -- of the rows that are not in the log yet
+        ids bigint[];
+        types text[];
+        actions text[];
+        keys text[];
+        payloads text[];
+        deferreds boolean[];
+    BEGIN
+        IF NOT log_inline THEN
+            PERFORM pgrelay._log_skip();
+            log_tickets := pg_total_relation_size(to_regclass('pgrelay.event_' || slot)) < stale_limit;
+            deferred_types := NULL;
         END IF;
 
-        IF log_inline OR log_tickets AND NOT fits THEN
-            ids := ids || id;
-            types := types || type;
-            actions := actions || action;
-            keys := keys || key;
-            payloads := payloads || payload;
-            waiting_octets := waiting_octets + octets + row_octets;
-            IF waiting_octets >= chunk_octets THEN
-                PERFORM pgrelay._log_events(slot, at, ids, types, actions, keys, payloads);
-                waiting_octets := 0;
-                ids := NULL;
-                types := NULL;
-                actions := NULL;
-                keys := NULL;
-                payloads := NULL;
+        WHILE type IS NOT NULL LOOP
+            IF key IS DISTINCT FROM topic_key OR action <> topic_action OR type <> topic_type THEN
+                topic_type := type;
+                topic_action := action;
+                topic_key := key;
+                topic := concat(' ', usec, ' ', type, '.', action, '.', pgrelay._encode_key(key), ' ');
+                IF exempt_types IS NOT NULL THEN
+                    exempt := type = ANY (exempt_types);
+                    kind := CASE WHEN log_inline AND NOT exempt THEN 'e ' ELSE 'u ' END;
+                END IF;
+                IF deferred_types IS NOT NULL THEN
+                    deferring := deferring OR type = ANY (deferred_types);
+                    deferred := deferring AND NOT exempt;
+                END IF;
             END IF;
-        END IF;
-    END LOOP;
 
-    IF waiting_octets > 0 THEN
-        PERFORM pgrelay._log_events(slot, at, ids, types, actions, keys, payloads);
-    END IF;
-    IF packet <> '' THEN
-        PERFORM pg_notify(channel, packet);
-    END IF;
+            id := nextval('pgrelay.event_id_seq');
+            octets := octet_length(payload);
+            fits := deferred OR octets < packet_limit AND (inline_octets < inline_limit OR NOT log_inline);
+            IF NOT deferred THEN
+                IF fits THEN
+                    line := kind || id || topic || payload;
+                    inline_octets := inline_octets + octets;
+                    fits := octet_length(line) <= packet_limit;
+                END IF;
+                IF NOT fits THEN
+                    line := pgrelay._ticket(id, topic, payload);
+                END IF;
+
+                IF packet = '' THEN
+                    packet := line;
+                ELSIF octet_length(packet) + octet_length(line) < packet_limit THEN
+                    packet := packet || E'\n' || line;
+                ELSE
+                    PERFORM pg_notify(channel, packet);
+                    packet := line;
+                END IF;
+            END IF;
+
+            IF want_ids THEN
+                all_ids := all_ids || id;
+            END IF;
+
+            IF log_inline AND NOT exempt OR log_tickets AND NOT fits THEN
+                ids := ids || id;
+                types := types || type;
+                actions := actions || action;
+                keys := keys || key;
+                payloads := payloads || payload;
+                deferreds := deferreds || deferred;
+                waiting_octets := waiting_octets + octets + row_octets;
+                IF waiting_octets >= chunk_octets THEN
+                    PERFORM pgrelay._log_events(slot, at, ids, types, actions, keys, payloads, deferreds);
+                    waiting_octets := 0;
+                    ids := NULL;
+                    types := NULL;
+                    actions := NULL;
+                    keys := NULL;
+                    payloads := NULL;
+                    deferreds := NULL;
+                END IF;
+            END IF;
+
+            FETCH source INTO type, action, key, payload;
+        END LOOP;
+
+        IF waiting_octets > 0 THEN
+            PERFORM pgrelay._log_events(slot, at, ids, types, actions, keys, payloads, deferreds);
+        END IF;
+        IF packet <> '' THEN
+            PERFORM pg_notify(channel, packet);
+        END IF;
+        IF deferring THEN
+            PERFORM pgrelay._deferring_set(at);
+        END IF;
+    END;
     CLOSE source;
     RETURN all_ids;
 END
 $$;
-COMMENT ON FUNCTION pgrelay._emit(refcursor, boolean) IS
+COMMENT ON FUNCTION pgrelay._emit_rows(refcursor, boolean, boolean) IS
     'the one way by which events get out: logs and announces what the cursor holds; returns their ids if wanted';
+
+-- Trigger functions that pgrelay.watch() made in version 1 call it.
+CREATE OR REPLACE FUNCTION pgrelay._emit(source refcursor, want_ids boolean DEFAULT false)
+RETURNS bigint[] LANGUAGE plpgsql
+AS $$
+BEGIN
+    RETURN pgrelay._emit_rows(source, want_ids, true);
+END
+$$;
+COMMENT ON FUNCTION pgrelay._emit(refcursor, boolean) IS 'emits what the cursor holds; for trigger functions of version 1';
 
 CREATE OR REPLACE FUNCTION pgrelay._check_event(type text, action text, key text, payload jsonb)
 RETURNS void LANGUAGE plpgsql IMMUTABLE
@@ -215,7 +313,7 @@ DECLARE
 BEGIN
     PERFORM pgrelay._check_event(type, action, key, payload);
     OPEN source FOR SELECT type, action, key, payload::text;
-    RETURN (pgrelay._emit(source, true))[1];
+    RETURN (pgrelay._emit_rows(source, true, true))[1];
 END
 $$;
 COMMENT ON FUNCTION pgrelay.emit(text, text, text, jsonb) IS
@@ -230,7 +328,7 @@ DECLARE
 BEGIN
     PERFORM pgrelay._check_event(e.type, e.action, e.key, e.payload) FROM unnest(events) e;
     OPEN source FOR SELECT e.type, e.action, e.key, e.payload::text FROM unnest(events) e;
-    RETURN QUERY SELECT unnest(pgrelay._emit(source, true));
+    RETURN QUERY SELECT unnest(pgrelay._emit_rows(source, true, true));
 END
 $$;
 COMMENT ON FUNCTION pgrelay.emit_many(pgrelay.new_event[]) IS

@@ -5,8 +5,33 @@
 -- type written into it: its queries are planned once a session, and a writer to
 -- the table needs no rights here.  It belongs to whoever called watch().
 --
+-- Installing makes these functions anew, out of what pgrelay.watched says.  It
+-- cannot where they are another role's: so what they call, _watch_emit(),
+-- _watch_payload() and _clean_key(), stays as it is in all versions (and
+-- _emit(refcursor), which those of version 1 call).
+--
 CREATE SEQUENCE IF NOT EXISTS pgrelay.watch_seq;
 COMMENT ON SEQUENCE pgrelay.watch_seq IS 'numbers of the trigger functions that watch() makes';
+
+CREATE TABLE IF NOT EXISTS pgrelay.watched (
+    relation   regclass PRIMARY KEY,
+    type       text NOT NULL,
+    key_column name NOT NULL,
+    columns    name[],
+    original   boolean NOT NULL
+);
+COMMENT ON TABLE pgrelay.watched IS 'watched tables, with the options of pgrelay.watch()';
+COMMENT ON COLUMN pgrelay.watched.columns IS 'columns in the payload; null: all';
+
+CREATE OR REPLACE FUNCTION pgrelay._watch_emit(source refcursor)
+RETURNS void LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM pgrelay._emit_rows(source, false, true);
+END
+$$;
+COMMENT ON FUNCTION pgrelay._watch_emit(refcursor) IS
+    'emits (type, action, key, payload) out of a cursor; watched tables'' triggers call it';
 
 -- Bad data must not make the writer's own statement fail.
 CREATE OR REPLACE FUNCTION pgrelay._clean_key(key text)
@@ -43,12 +68,10 @@ $$;
 COMMENT ON FUNCTION pgrelay._watch_payload(text, text, text, json, json) IS
     'payload of a watched table''s event';
 
-CREATE OR REPLACE FUNCTION pgrelay._watch_function(relation regclass, type text, key_column name,
-                                                   columns name[], original boolean)
-RETURNS text LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION pgrelay._watch_body(type text, key_column name, columns name[], original boolean)
+RETURNS text LANGUAGE plpgsql IMMUTABLE
 AS $$
 DECLARE
-    name text := 'watch_' || nextval('pgrelay.watch_seq');
     row_of text := CASE WHEN columns IS NULL THEN '%1$s.*' ELSE
         (SELECT string_agg('%1$s.' || replace(quote_ident(c), '%', '%%'), ', ' ORDER BY n)
          FROM unnest(columns) WITH ORDINALITY AS u (c, n)) END;
@@ -80,29 +103,48 @@ BEGIN
                  ELSE 'NULL' END,
             source, op[3], key_column);
     END LOOP;
+    RETURN format($f$
+DECLARE
+    source refcursor;
+BEGIN%s
+    PERFORM pgrelay._watch_emit(source);
+    RETURN NULL;
+END
+$f$, body);
+END
+$$;
+COMMENT ON FUNCTION pgrelay._watch_body(text, name, name[], boolean) IS
+    'source of the trigger function for a watched table';
 
+CREATE OR REPLACE FUNCTION pgrelay._watch_function(name name, relation regclass, type text, key_column name,
+                                                   columns name[], original boolean)
+RETURNS void LANGUAGE plpgsql
+AS $$
+BEGIN
     EXECUTE format($f$
-CREATE FUNCTION pgrelay.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE OR REPLACE FUNCTION pgrelay.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp%s
 AS %L$f$, name,
         -- the plan of the join is kept: it must not be one made for a single row
         CASE WHEN original THEN E'\nSET enable_nestloop = off' END,
-        format($f$
-DECLARE
-    source refcursor;
-BEGIN%s
-    PERFORM pgrelay._emit(source);
-    RETURN NULL;
-END
-$f$, body));
+        pgrelay._watch_body(type, key_column, columns, original));
     EXECUTE format('REVOKE ALL ON FUNCTION pgrelay.%I() FROM PUBLIC', name);
     EXECUTE format('COMMENT ON FUNCTION pgrelay.%I() IS %L', name,
                    'made by pgrelay.watch() for the table ' || relation);
-    RETURN name;
 END
 $$;
-COMMENT ON FUNCTION pgrelay._watch_function(regclass, text, name, name[], boolean) IS
-    'makes the trigger function for a watched table; returns its name';
+COMMENT ON FUNCTION pgrelay._watch_function(name, regclass, text, name, name[], boolean) IS
+    'makes the trigger function for a watched table, or makes it anew';
+
+CREATE OR REPLACE FUNCTION pgrelay._watch_triggers(relation regclass)
+RETURNS TABLE (trigger_name name, function_name name, owner oid, body text) LANGUAGE sql STABLE
+AS $$
+    SELECT t.tgname, p.proname, p.proowner, p.prosrc
+    FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = relation AND NOT t.tgisinternal
+      AND p.pronamespace = 'pgrelay'::regnamespace AND p.proname ~ '^watch_[0-9]+$'
+$$;
+COMMENT ON FUNCTION pgrelay._watch_triggers(regclass) IS 'the triggers that watch() put on a table, and their function';
 
 CREATE OR REPLACE FUNCTION pgrelay._watch_key(relation regclass)
 RETURNS name LANGUAGE sql STABLE
@@ -175,6 +217,7 @@ BEGIN
                     AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgfoid = p.oid) LOOP
         EXECUTE format('DROP FUNCTION %s', unused);
     END LOOP;
+    DELETE FROM pgrelay.watched w WHERE NOT EXISTS (SELECT FROM pgrelay._watch_triggers(w.relation));
 END
 $$;
 COMMENT ON FUNCTION pgrelay._watch_forget() IS
@@ -188,10 +231,7 @@ DECLARE
     trigger_name name;
     result boolean := false;
 BEGIN
-    FOR trigger_name IN SELECT t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
-                        WHERE t.tgrelid = relation AND NOT t.tgisinternal
-                          AND p.pronamespace = 'pgrelay'::regnamespace
-                          AND p.proname ~ '^watch_[0-9]+$' LOOP
+    FOR trigger_name IN SELECT t.trigger_name FROM pgrelay._watch_triggers(relation) t LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', trigger_name, relation);
         result := true;
     END LOOP;
@@ -211,12 +251,14 @@ AS $$
 DECLARE
     event_type text := coalesce(type, (SELECT c.relname FROM pg_class c WHERE c.oid = relation));
     key name := coalesce(key_column, pgrelay._watch_key(relation));
-    function_name text;
+    function_name name;
     op text[];
 BEGIN
     PERFORM pgrelay._watch_check(relation, event_type, key, columns, original);
     PERFORM pgrelay.unwatch(relation);
-    function_name := pgrelay._watch_function(relation, event_type, key, columns, original);
+    function_name := 'watch_' || nextval('pgrelay.watch_seq');
+    PERFORM pgrelay._watch_function(function_name, relation, event_type, key, columns, original);
+    INSERT INTO pgrelay.watched VALUES (relation, event_type, key, columns, original);
 
     FOREACH op SLICE 1 IN ARRAY ARRAY[['INSERT', 'NEW TABLE AS new_rows'],
                                       ['UPDATE', 'OLD TABLE AS old_rows NEW TABLE AS new_rows'],
@@ -229,3 +271,69 @@ END
 $$;
 COMMENT ON FUNCTION pgrelay.watch(regclass, text, name, name[], boolean) IS
     'puts triggers on a table that emit an event for each row inserted, updated or deleted';
+
+-- Version 1 kept the options nowhere but in the functions: they are read out of
+-- these, and hold when they make the same function again.
+
+CREATE OR REPLACE FUNCTION pgrelay._watch_columns(body text)
+RETURNS name[] LANGUAGE plpgsql IMMUTABLE
+AS $$
+DECLARE
+    list text := substring(body FROM 'row_to_json\(r\.\*\) FROM \(SELECT (.*?)\) r\), NULL\)\n');
+    result name[];
+    parts text[];
+BEGIN
+    WHILE list <> 'new_row.*' AND list <> '' LOOP
+        parts := regexp_match(list, '^new_row\.("(?:[^"]|"")*"|[^", ]+)(?:, )?(.*)$');
+        IF parts IS NULL THEN
+            RETURN NULL;
+        END IF;
+        result := result || parse_ident(parts[1])::name[];
+        list := parts[2];
+    END LOOP;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION pgrelay._watch_columns(text) IS
+    'columns in the payload, out of a trigger function of version 1; null: all';
+
+CREATE OR REPLACE FUNCTION pgrelay._watch_remember(relation regclass, body text)
+RETURNS void LANGUAGE plpgsql
+AS $$
+DECLARE
+    part text[] := regexp_match(body, 'SELECT ''([A-Za-z0-9_-]+)'', ''create'', k\.key,\n'
+                                      '.*_clean_key\(new_row\.("(?:[^"]|"")*"|[^":]+)::text\)');
+    columns name[] := pgrelay._watch_columns(body);
+    original boolean := body LIKE '% LEFT JOIN old_rows old_row ON %';
+    key_column name;
+BEGIN
+    IF part IS NOT NULL THEN
+        key_column := (parse_ident(part[2]))[1];
+        IF replace(pgrelay._watch_body(part[1], key_column, columns, original), '_watch_emit(', '_emit(') = body THEN
+            INSERT INTO pgrelay.watched VALUES (relation, part[1], key_column, columns, original);
+            RETURN;
+        END IF;
+    END IF;
+    RAISE WARNING 'the trigger function of the watched table "%" is not one of ours, and stays as it is', relation
+        USING HINT = 'Call pgrelay.watch() for this table again.';
+END
+$$;
+COMMENT ON FUNCTION pgrelay._watch_remember(regclass, text) IS
+    'takes the options of a watched table out of its trigger function of version 1';
+
+DO $$
+BEGIN
+    IF current_setting('pgrelay.installed_version') = '1' THEN
+        DROP FUNCTION pgrelay._watch_function(regclass, text, name, name[], boolean);
+        PERFORM pgrelay._watch_remember(w.relation, w.body)
+        FROM (SELECT DISTINCT t.tgrelid::regclass AS relation, f.body
+              FROM pg_trigger t, LATERAL pgrelay._watch_triggers(t.tgrelid) f
+              WHERE t.tgparentid = 0) w;
+    END IF;
+
+    PERFORM pgrelay._watch_function(f.function_name, w.relation, w.type, w.key_column, w.columns, w.original)
+    FROM pgrelay.watched w,
+         LATERAL (SELECT DISTINCT t.function_name, t.owner FROM pgrelay._watch_triggers(w.relation) t) f
+    WHERE pg_has_role(f.owner, 'USAGE');
+END
+$$;

@@ -151,6 +151,19 @@ $$;
 COMMENT ON FUNCTION pgrelay._job_check_step(bigint, text, text) IS
     'raises an error unless a job may go from one status to the other';
 
+-- Whoever inserts events holds the lock of their foreign key on the job until
+-- his transaction ends; this one waits for it.  The summary, made after that,
+-- knows of these events.  Events that are inserted later see a job that is over.
+CREATE OR REPLACE FUNCTION pgrelay._job_await_events(id bigint)
+RETURNS void LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM FROM pgrelay.job j WHERE j.id = _job_await_events.id FOR UPDATE;
+END
+$$;
+COMMENT ON FUNCTION pgrelay._job_await_events(bigint) IS
+    'waits for the transactions that have inserted events of a job';
+
 CREATE OR REPLACE FUNCTION pgrelay._job_check()
 RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -159,6 +172,9 @@ BEGIN
     PERFORM pgrelay._job_check_words(NEW);
     IF TG_OP = 'UPDATE' THEN
         PERFORM pgrelay._job_check_step(NEW.id, OLD.status, NEW.status);
+        IF OLD.status <> NEW.status AND pgrelay._status_is_final(NEW.status) THEN
+            PERFORM pgrelay._job_await_events(NEW.id);
+        END IF;
     END IF;
 
     IF NEW.status = 'running' THEN
@@ -255,7 +271,53 @@ END
 $$;
 COMMENT ON FUNCTION pgrelay._summary_message(bigint) IS 'summary message of a job that is over';
 
+CREATE OR REPLACE FUNCTION pgrelay._job_event_message(e pgrelay.job_event, kind text)
+RETURNS text LANGUAGE sql STABLE
+AS $$
+    -- concat() is much the fastest way to this JSON
+    SELECT concat('{"type":"', kind, '_event",',
+              '"id":', e.id, ',',
+              '"', kind, '":', e.job_id, ',',
+              '"group_name":"', kind, '_events",',
+              '"event":"', e.event, '",',
+              '"counter":', e.counter, ',',
+              '"uuid":', to_json(coalesce(e.uuid, '')), ',',
+              '"parent_uuid":', to_json(coalesce(e.parent_uuid, '')), ',',
+              '"stdout":', to_json(coalesce(e.stdout, '')), ',',
+              '"start_line":', coalesce(e.start_line, 0), ',',
+              '"end_line":', coalesce(e.end_line, 0), ',',
+              '"created":"', pgrelay._json_time(coalesce(e.created, now())), '",',
+              '"modified":"', pgrelay._json_time(coalesce(e.modified, now())), '",',
+              '"url":"', CASE WHEN kind IN ('job', 'ad_hoc_command')
+                              THEN concat('/api/v2/', kind, '_events/', e.id) END, '",',
+              '"event_data":', coalesce(e.event_data, '{}'), ',',
+              '"event_level":', coalesce(e.event_level, 0), ',',
+              '"failed":', coalesce(e.failed, false)::text, ',',
+              '"changed":', coalesce(e.changed, false)::text, ',',
+              '"host":', coalesce(e.host_id::text, 'null'), ',',
+              '"host_name":', to_json(coalesce(e.host_name, '')), ',',
+              '"play":', to_json(coalesce(e.play, '')), ',',
+              '"role":', to_json(coalesce(e.role, '')), ',',
+              '"task":', to_json(coalesce(e.task, '')), '}')
+$$;
+COMMENT ON FUNCTION pgrelay._job_event_message(pgrelay.job_event, text) IS 'message of a job event';
+
 -- Triggers
+
+-- The summary must not overtake the last line, nor the last status the summary.
+-- Of a job everything is announced in the same way, therefore, whatever else the
+-- connections have emitted by which it is told of: its order counts, not theirs.
+CREATE OR REPLACE FUNCTION pgrelay._job_defer(changed bigint[])
+RETURNS void LANGUAGE sql
+AS $$
+    SELECT pgrelay._deferring_set(clock_timestamp())
+    FROM pgrelay.emit_setting o
+    WHERE o.deferred IS NOT NULL
+      AND EXISTS (SELECT FROM pgrelay.job j
+                  WHERE j.id = ANY (changed) AND j.kind || '_events' = ANY (o.deferred));
+$$;
+COMMENT ON FUNCTION pgrelay._job_defer(bigint[]) IS
+    'sees to it that what is told of jobs is deferred when their events are';
 
 CREATE OR REPLACE FUNCTION pgrelay._job_changed()
 RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
@@ -303,52 +365,82 @@ BEGIN
                      pgrelay._workflow_message(w)
               FROM pgrelay.job w WHERE w.id = ANY (workflows)) m
         ORDER BY m.id NULLS LAST, m.place, m.key;
-    PERFORM pgrelay._emit(source);
+    PERFORM pgrelay._job_defer(changed);
+    PERFORM pgrelay._emit_rows(source, false, false);
     RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION pgrelay._job_changed() IS 'tells clients of new jobs and changed statuses';
 
+-- A statement is mostly about one job, and often of one row: what it costs is
+-- the number of plan nodes in its queries.
 CREATE OR REPLACE FUNCTION pgrelay._job_event_inserted()
 RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    at CONSTANT timestamptz := clock_timestamp();
+    first_job bigint;
+    last_job bigint;
+    job_kind text;
+    slot smallint;
+    deferred boolean;
+    ended bigint[];
+    mark text;
     source refcursor;
 BEGIN
-    -- concat() is much the fastest way to this JSON
-    OPEN source FOR
-        SELECT j.kind || '_events', e.event, e.job_id::text,
-               concat('{"type":"', j.kind, '_event",',
-                      '"id":', e.id, ',',
-                      '"', j.kind, '":', e.job_id, ',',
-                      '"group_name":"', j.kind, '_events",',
-                      '"event":"', e.event, '",',
-                      '"counter":', e.counter, ',',
-                      '"uuid":', to_json(coalesce(e.uuid, '')), ',',
-                      '"parent_uuid":', to_json(coalesce(e.parent_uuid, '')), ',',
-                      '"stdout":', to_json(coalesce(e.stdout, '')), ',',
-                      '"start_line":', coalesce(e.start_line, 0), ',',
-                      '"end_line":', coalesce(e.end_line, 0), ',',
-                      '"created":"', pgrelay._json_time(coalesce(e.created, now())), '",',
-                      '"modified":"', pgrelay._json_time(coalesce(e.modified, now())), '",',
-                      '"url":"', CASE WHEN j.kind IN ('job', 'ad_hoc_command')
-                                      THEN concat('/api/v2/', j.kind, '_events/', e.id) END, '",',
-                      '"event_data":', coalesce(e.event_data, '{}'), ',',
-                      '"event_level":', coalesce(e.event_level, 0), ',',
-                      '"failed":', coalesce(e.failed, false)::text, ',',
-                      '"changed":', coalesce(e.changed, false)::text, ',',
-                      '"host":', coalesce(e.host_id::text, 'null'), ',',
-                      '"host_name":', to_json(coalesce(e.host_name, '')), ',',
-                      '"play":', to_json(coalesce(e.play, '')), ',',
-                      '"role":', to_json(coalesce(e.role, '')), ',',
-                      '"task":', to_json(coalesce(e.task, '')), '}')
-        FROM new_rows e,
-             -- LIMIT keeps the look-up by the primary key in a plan that was made
-             -- for a large statement
-             LATERAL (SELECT j.kind FROM pgrelay.job j WHERE j.id = e.job_id LIMIT 1) j
-        ORDER BY e.job_id, e.counter;
-    PERFORM pgrelay._emit(source);
+    SELECT min(e.job_id), max(e.job_id) INTO first_job, last_job FROM new_rows e;
+    IF first_job IS NULL THEN
+        RETURN NULL;
+    ELSIF first_job = last_job THEN
+        SELECT j.kind, CASE WHEN pgrelay._status_is_final(j.status) THEN ARRAY[first_job] END,
+               o.slot, at < o.stale_at AND j.kind || '_events' = ANY (o.deferred)
+        INTO job_kind, ended, slot, deferred
+        FROM pgrelay.job j LEFT JOIN pgrelay.emit_setting o ON true WHERE j.id = first_job;
+    ELSE
+        -- LIMIT keeps the look-up by the primary key in a plan that was made for
+        -- a large statement
+        SELECT CASE WHEN count(j.kind) = count(*) THEN 'any' END,
+               array_agg(e.job_id) FILTER (WHERE pgrelay._status_is_final(j.status))
+        INTO job_kind, ended
+        FROM (SELECT DISTINCT n.job_id FROM new_rows n) e
+             LEFT JOIN LATERAL (SELECT j.kind, j.status FROM pgrelay.job j
+                                WHERE j.id = e.job_id LIMIT 1) j ON true;
+    END IF;
+    IF job_kind IS NULL THEN
+        RAISE EXCEPTION 'could not serialize access: events of a job that was made after this transaction began'
+            USING ERRCODE = 'serialization_failure',
+                  HINT = 'Try the transaction again.';
+    END IF;
+
+    IF deferred THEN
+        -- what pgrelay._emit_rows() would do, in one statement
+        INSERT INTO pgrelay.event (slot, id, time, type, action, key, payload, deferred)
+        SELECT slot, nextval('pgrelay.event_id_seq'), at, job_kind || '_events', e.event, e.job_id::text,
+               pgrelay._job_event_message(e, job_kind), true
+        FROM (SELECT * FROM new_rows n ORDER BY n.counter) e;
+        mark := pgrelay._deferring_set(at);
+    ELSIF first_job = last_job THEN
+        OPEN source FOR
+            SELECT job_kind || '_events', e.event, e.job_id::text, pgrelay._job_event_message(e, job_kind)
+            FROM new_rows e ORDER BY e.counter;
+        PERFORM pgrelay._emit_rows(source, false, false);
+    ELSE
+        OPEN source FOR
+            SELECT j.kind || '_events', e.event, e.job_id::text, pgrelay._job_event_message(e, j.kind)
+            FROM new_rows e,
+                 LATERAL (SELECT j.kind FROM pgrelay.job j WHERE j.id = e.job_id LIMIT 1) j
+            ORDER BY e.job_id, e.counter;
+        PERFORM pgrelay._emit_rows(source, false, false);
+    END IF;
+
+    -- lines that come after a job's end: its summary once more
+    IF ended <> '{}' THEN
+        OPEN source FOR
+            SELECT 'jobs', 'summary', id::text, pgrelay._summary_message(id)
+            FROM unnest(ended) id ORDER BY id;
+        PERFORM pgrelay._emit_rows(source, false, false);
+    END IF;
     RETURN NULL;
 END
 $$;
@@ -365,7 +457,7 @@ BEGIN
         SELECT 'schedules', 'changed', r.id::text,
                format('{"group_name":"schedules","id":%s}', r.id)
         FROM rows r ORDER BY r.id;
-    PERFORM pgrelay._emit(source);
+    PERFORM pgrelay._emit_rows(source, false, true);
     RETURN NULL;
 END
 $$;
@@ -385,7 +477,7 @@ BEGIN
         FROM (SELECT r.id, r.status FROM new_rows r
               EXCEPT SELECT o.id, o.status FROM old_rows o) n
         ORDER BY n.id;
-    PERFORM pgrelay._emit(source);
+    PERFORM pgrelay._emit_rows(source, false, true);
     RETURN NULL;
 END
 $$;

@@ -1,7 +1,18 @@
 --
 -- Roles and rights.  This part comes last: it speaks of all functions.
 --
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgrelay FROM PUBLIC;
+DO $$
+DECLARE
+    ours regprocedure;
+BEGIN
+    -- watch() may have made some that are another role's; it has seen to these
+    FOR ours IN SELECT p.oid FROM pg_proc p
+                WHERE p.pronamespace = 'pgrelay'::regnamespace AND pg_has_role(p.proowner, 'USAGE')
+                  AND (p.proacl IS NULL OR EXISTS (SELECT FROM aclexplode(p.proacl) a WHERE a.grantee = 0)) LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', ours);
+    END LOOP;
+END
+$$;
 
 CREATE OR REPLACE FUNCTION pgrelay._role(name name, grants text[])
 RETURNS void LANGUAGE plpgsql
@@ -35,9 +46,15 @@ BEGIN
     PERFORM pgrelay._role('pgrelay_node', ARRAY[
         'USAGE ON SCHEMA pgrelay',
         'EXECUTE ON FUNCTION pgrelay.version(), pgrelay.setting_get(text)',
-        'SELECT ON pgrelay.event',
+        'SELECT ON pgrelay.event, pgrelay.event_type',
         'EXECUTE ON FUNCTION pgrelay.event_payload(bigint), pgrelay.event_payload(bigint, text)',
-        'EXECUTE ON FUNCTION pgrelay.log_rotate()',
+        'EXECUTE ON FUNCTION pgrelay.log_read(pg_snapshot, pg_snapshot, pg_snapshot, pg_snapshot, text[], text[], text[])',
+        -- what log_read() is made of, which runs with its caller's rights
+        'EXECUTE ON FUNCTION pgrelay._xid_ranges(pg_snapshot, pg_snapshot), pgrelay._ticket(bigint, text, text),'
+        ' pgrelay._encode_key(text), pgrelay._decode_key(text)',
+        'EXECUTE ON FUNCTION pgrelay.log_covers(pg_snapshot, pg_snapshot, bigint, bigint), pgrelay.epoch()',
+        'EXECUTE ON FUNCTION pgrelay.announce(pg_snapshot, boolean), pgrelay.announce_wanted()',
+        'EXECUTE ON FUNCTION pgrelay.log_rotate(), pgrelay.health()',
         'EXECUTE ON FUNCTION pgrelay.authenticate(text), pgrelay.authorize(bigint, text[])',
         'EXECUTE ON FUNCTION pgrelay.job_status(text[])']);
     PERFORM pgrelay._role('pgrelay_emitter', ARRAY[

@@ -4,9 +4,12 @@ SQL_PARTS = \
 	%D%/10_settings.sql \
 	%D%/20_log.sql \
 	%D%/30_emit.sql \
+	%D%/35_read.sql \
+	%D%/36_announce.sql \
 	%D%/40_watch.sql \
 	%D%/50_jobs.sql \
 	%D%/60_access.sql \
+	%D%/70_health.sql \
 	%D%/90_roles.sql
 
 sqldir = $(pkgdatadir)/sql

@@ -6,6 +6,8 @@ libpgrelay_a_SOURCES = \
 	%D%/core/conf.c %D%/core/conf.h \
 	%D%/core/loop.c %D%/core/loop.h \
 	%D%/core/metrics.c %D%/core/metrics.h \
+	%D%/pg/pg_hosts.c %D%/pg/pg_hosts.h \
+	%D%/pg/pg_resolve.c %D%/pg/pg_resolve.h \
 	%D%/pg/pg_session.c %D%/pg/pg_session.h \
 	%D%/pg/pg_query.c %D%/pg/pg_query.h \
 	%D%/pg/pg_listen.c %D%/pg/pg_listen.h \
@@ -13,7 +15,15 @@ libpgrelay_a_SOURCES = \
 	%D%/relay/event.c %D%/relay/event.h \
 	%D%/relay/hub.c %D%/relay/hub.h \
 	%D%/relay/dispatch.c %D%/relay/dispatch.h \
+	%D%/relay/snapshot.c %D%/relay/snapshot.h \
+	%D%/relay/idset.c %D%/relay/idset.h \
+	%D%/relay/position.c %D%/relay/position.h \
+	%D%/relay/history.c %D%/relay/history.h \
+	%D%/relay/log_reader.c %D%/relay/log_reader.h \
+	%D%/relay/stream.c %D%/relay/stream.h \
+	%D%/relay/resume.c %D%/relay/resume.h \
 	%D%/relay/rotation.c %D%/relay/rotation.h \
+	%D%/relay/health.c %D%/relay/health.h \
 	%D%/relay/schema_check.c %D%/relay/schema_check.h \
 	%D%/relay/relay.c %D%/relay/relay.h \
 	%D%/relay/msg.c %D%/relay/msg.h \
@@ -23,15 +33,23 @@ libpgrelay_a_SOURCES = \
 	%D%/http/ws_client.c %D%/http/ws_client.h \
 	%D%/http/http_server.c %D%/http/http_server.h \
 	%D%/http/http_upgrade.c %D%/http/http_upgrade.h \
+	%D%/http/http_request.c %D%/http/http_request.h \
+	%D%/http/http_login.c %D%/http/http_login.h \
+	%D%/http/http_sse.c %D%/http/http_sse.h \
 	%D%/http/http_greeting.c %D%/http/http_greeting.h \
 	%D%/client/session.c %D%/client/session.h \
 	%D%/client/auth.c %D%/client/auth.h \
 	%D%/client/credential.c %D%/client/credential.h \
+	%D%/client/groups.c %D%/client/groups.h \
+	%D%/client/dialect_sse.c %D%/client/dialect_sse.h \
+	%D%/client/sse_request.c %D%/client/sse_request.h \
 	%D%/client/dialect_awx.c %D%/client/dialect_awx.h \
 	%D%/client/awx_group.c %D%/client/awx_group.h \
 	%D%/client/awx_request.c %D%/client/awx_request.h \
+	%D%/cluster/announcer.c %D%/cluster/announcer.h \
 	%D%/cluster/heartbeat.c %D%/cluster/heartbeat.h \
 	%D%/cli/run_lines.c %D%/cli/run_lines.h \
+	%D%/cli/watch_cursor.c %D%/cli/watch_cursor.h \
 	%D%/cli/watch_jobs.c %D%/cli/watch_jobs.h
 
 bin_PROGRAMS += pgrelay

@@ -111,12 +111,21 @@ cli_option_find(const struct cli_usage *usage, const char *name)
 	return NULL;
 }
 
+static void
+cli_values_add(struct cli_values *values, const char *value)
+{
+	values->list = mem_resize(values->list, sizeof(*values->list) * (values->count + 1));
+	values->list[values->count++] = value;
+}
+
 /* Sets what the option NAME stands for: the command's own, --config, or a setting. */
 static bool
 cli_option_set(
     struct cli_args *args, const struct cli_option *own, const char *name, const char *value, char **error)
 {
-	if (own != NULL)
+	if (own != NULL && own->values != NULL)
+		cli_values_add(own->values, value);
+	else if (own != NULL)
 		*own->value = value;
 	else if (strcmp(name, "config") == 0)
 		args->config = value;

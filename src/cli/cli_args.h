@@ -11,13 +11,20 @@
 
 enum cli_status { CLI_DONE = 0, CLI_FAILED = 1, CLI_WRONG_USAGE = 2 };
 
+/* The values of an option that may be given more than once; they point into argv. */
+struct cli_values {
+	const char **list; /* released with free() by the command */
+	size_t count;
+};
+
 /* An option of one command; a table of them ends with a row whose name is NULL. */
 struct cli_option {
-	const char *name;     /* without the dashes */
-	const char *argument; /* what the help calls its value; NULL: a switch */
-	const char *text;     /* one sentence for the help */
-	const char **value;   /* gets the value, which points into argv; NULL for a switch */
-	bool *on;             /* is set by a switch; NULL where there is a value */
+	const char *name;          /* without the dashes */
+	const char *argument;      /* what the help calls its value; NULL: a switch */
+	const char *text;          /* one sentence for the help */
+	const char **value;        /* gets the value, which points into argv; NULL for a switch */
+	bool *on;                  /* is set by a switch; NULL where there is a value */
+	struct cli_values *values; /* in place of value: gets each of several */
 };
 
 struct cli_usage {

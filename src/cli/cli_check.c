@@ -13,14 +13,18 @@
 #include "pg/pg_sync.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CHECK_OLDEST_SERVER 130000
 #define CHECK_QUEUE_PERCENT 50
+#define CHECK_CLOCK_S       1.0
+#define CHECK_CLOCK_TRIES   5
 
 struct check {
 	const char *name;
@@ -70,6 +74,23 @@ check_drop_notice(void *arg, const char *severity, const char *message, const ch
 {
 }
 
+/* A time span as people say it; valid until the next call. */
+static const char *
+check_span(double seconds)
+{
+	static char text[32];
+	static const struct {
+		double from, unit;
+		const char *name;
+	} scales[] = {{172800, 86400, "d"}, {7200, 3600, "h"}, {120, 60, "min"}, {-HUGE_VAL, 1, "s"}};
+	size_t i = 0;
+
+	while (seconds < scales[i].from)
+		i++;
+	snprintf(text, sizeof(text), "%.0f %s", seconds / scales[i].unit, scales[i].name);
+	return text;
+}
+
 static struct pg_sync *
 check_session(void)
 {
@@ -105,15 +126,22 @@ check_connection(struct check *c)
 		    "%s", pg_sync_error(c->db)->message);
 	}
 	if (!pg_sync_query(c->db,
-		"SELECT current_database(), current_user, coalesce(host(inet_server_addr()), 'this host'),"
-		" current_setting('server_version')",
-		0, NULL))
+		"SELECT current_database(), current_user, coalesce(host(inet_server_addr()), 'this host')", 0,
+		NULL))
+		return check_fail_db(c, c->db);
+	return check_ok(c, "database \"%s\" as \"%s\" on %s", pg_sync_text(c->db, 0, 0),
+	    pg_sync_text(c->db, 0, 1), pg_sync_text(c->db, 0, 2));
+}
+
+static bool
+check_server(struct check *c)
+{
+	if (!pg_sync_query(c->db, "SELECT current_setting('server_version')", 0, NULL))
 		return check_fail_db(c, c->db);
 	if (pg_sync_server_version(c->db) < CHECK_OLDEST_SERVER)
 		return check_fail(c, "PostgreSQL 13 and later are served.", "PostgreSQL %s is too old",
-		    pg_sync_text(c->db, 0, 3));
-	return check_ok(c, "database \"%s\" as \"%s\" on %s, PostgreSQL %s", pg_sync_text(c->db, 0, 0),
-	    pg_sync_text(c->db, 0, 1), pg_sync_text(c->db, 0, 2), pg_sync_text(c->db, 0, 3));
+		    pg_sync_text(c->db, 0, 0));
+	return check_ok(c, "PostgreSQL %s", pg_sync_text(c->db, 0, 0));
 }
 
 static bool
@@ -180,10 +208,14 @@ check_privileges(struct check *c)
 	    "SELECT string_agg(lacking.name, ', ') FROM"
 	    " (SELECT f.name FROM unnest(ARRAY[$1 || '(text)', $2 || '(bigint, text[])', 'pgrelay.version()',"
 	    " 'pgrelay.setting_get(text)', 'pgrelay.event_payload(bigint, text)', 'pgrelay.log_rotate()',"
-	    " 'pgrelay.job_status(text[])']) AS f (name)"
+	    " 'pgrelay.job_status(text[])', 'pgrelay.health()', 'pgrelay.epoch()', "
+	    "'pgrelay.announce_wanted()',"
+	    " 'pgrelay.log_read(pg_snapshot, pg_snapshot, pg_snapshot, pg_snapshot, text[], text[], text[])',"
+	    " 'pgrelay.log_covers(pg_snapshot, pg_snapshot, bigint, bigint)',"
+	    " 'pgrelay.announce(pg_snapshot, boolean)']) AS f (name)"
 	    " WHERE NOT coalesce(has_function_privilege(to_regprocedure(f.name)::oid, 'EXECUTE'), false)"
-	    " UNION ALL SELECT 'pgrelay.event' WHERE NOT has_table_privilege('pgrelay.event', 'SELECT')) "
-	    "lacking";
+	    " UNION ALL SELECT t.name FROM unnest(ARRAY['pgrelay.event', 'pgrelay.event_type']) AS t (name)"
+	    " WHERE NOT has_table_privilege(t.name, 'SELECT')) lacking";
 	const char *lacking;
 
 	if (!pg_sync_query(
@@ -247,11 +279,166 @@ check_queue(struct check *c)
 		return check_fail_db(c, c->db);
 	percent = atof(pg_sync_text(c->db, 0, 0));
 	if (percent >= CHECK_QUEUE_PERCENT)
-		return check_fail(c,
+		check_fail(c,
 		    "A session that listens has a transaction open for long: see xact_start in "
 		    "pg_stat_activity.",
 		    "%.1f %% of the NOTIFY queue is in use; when it is full, writers fail", percent);
-	return check_ok(c, "%.1f %% in use", percent);
+	else
+		check_ok(c, "%.1f %% in use", percent);
+	return true;
+}
+
+static bool
+check_log(struct check *c)
+{
+	if (!pg_sync_query(c->db,
+		"SELECT pg_size_pretty(log_bytes), extract(epoch FROM server_time - log_rows_since)"
+		" FROM pgrelay.health()",
+		0, NULL))
+		check_fail_db(c, c->db);
+	else if (pg_sync_text(c->db, 0, 1) == NULL)
+		check_ok(c, "%s, no events", pg_sync_text(c->db, 0, 0));
+	else
+		check_ok(c, "%s, the oldest event is %s old", pg_sync_text(c->db, 0, 0),
+		    check_span(atof(pg_sync_text(c->db, 0, 1))));
+	return true;
+}
+
+/* Who keeps a part of the log from being emptied. Whose transaction it is everybody may see, since when it is
+ * open only its own role and those that may read all statistics. The caller releases it. */
+static char *
+check_rotation_hint(struct check *c)
+{
+	static const char sql[] =
+	    "SELECT a.pid, a.usename, a.application_name, extract(epoch FROM clock_timestamp() - "
+	    "a.xact_start)"
+	    " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+	    " WHERE l.locktype = 'relation' AND l.granted AND a.datname = current_database()"
+	    " AND l.relation IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = "
+	    "'pgrelay.event'::regclass)"
+	    " AND a.pid <> pg_backend_pid() ORDER BY a.xact_start LIMIT 1";
+	const char *since;
+
+	if (!pg_sync_query(c->db, sql, 0, NULL) || pg_sync_rows(c->db) == 0)
+		return mem_strdup(
+		    "Nodes rotate the log, every 10 seconds: see that one runs. After a long transaction it "
+		    "waits for one retention more.");
+	since = pg_sync_text(c->db, 0, 3);
+	return mem_printf("The session with pid %s (user \"%s\", application \"%s\") has a transaction open "
+			  "that uses the log%s%s; SELECT pg_terminate_backend(%s) ends it.",
+	    pg_sync_text(c->db, 0, 0), pg_sync_text(c->db, 0, 1), pg_sync_text(c->db, 0, 2),
+	    since != NULL ? ", for " : "", since != NULL ? check_span(atof(since)) : "",
+	    pg_sync_text(c->db, 0, 0));
+}
+
+static bool
+check_rotation(struct check *c)
+{
+	bool stale, waiting;
+	char *ago, *hint;
+
+	if (!pg_sync_query(c->db,
+		"SELECT log_state, extract(epoch FROM server_time - log_rotated) FROM pgrelay.health()", 0,
+		NULL)) {
+		check_fail_db(c, c->db);
+		return true;
+	}
+	stale = strcmp(pg_sync_text(c->db, 0, 0), "stale") == 0;
+	waiting = strcmp(pg_sync_text(c->db, 0, 0), "waiting") == 0;
+	ago = mem_strdup(check_span(atof(pg_sync_text(c->db, 0, 1))));
+	if (!stale && !waiting) {
+		check_ok(c, "last %s ago", ago);
+	} else {
+		hint = check_rotation_hint(c);
+		check_fail(c, hint,
+		    stale ? "last %s ago: the log is stale, only events that do not fit into a NOTIFY are "
+			    "logged"
+			  : "last %s ago: it is overdue",
+		    ago);
+		free(hint);
+	}
+	free(ago);
+	return true;
+}
+
+/* A change of the setting takes effect partition by partition. */
+static bool
+check_persistence(struct check *c)
+{
+	if (!pg_sync_query(c->db,
+		"SELECT bool_or(relpersistence = 'u'), bool_or(relpersistence = 'p') FROM pg_class"
+		" WHERE oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = "
+		"'pgrelay.event'::regclass)",
+		0, NULL))
+		check_fail_db(c, c->db);
+	else if (*pg_sync_text(c->db, 0, 0) == 'f')
+		check_ok(c, "logged");
+	else
+		check_ok(c, "%sunlogged: a crash or a promotion empties it",
+		    *pg_sync_text(c->db, 0, 1) == 't' ? "partly " : "");
+	return true;
+}
+
+static bool
+check_commit_order(struct check *c)
+{
+	bool exact;
+
+	if (!pg_sync_query(c->db, "SELECT current_setting('track_commit_timestamp')", 0, NULL)) {
+		check_fail_db(c, c->db);
+		return true;
+	}
+	exact = strcmp(pg_sync_text(c->db, 0, 0), "on") == 0;
+	return check_ok(c,
+	    "overlapping transactions come, after an outage, in the order of their %s "
+	    "(track_commit_timestamp "
+	    "is %s)",
+	    exact ? "commits" : "last events", exact ? "on" : "off");
+}
+
+/* ---- the clock ---- */
+
+static double
+check_clock_now_s(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* The server's time less ours, known to half the round trip; of several answers the fastest counts. */
+static bool
+check_clock_measure(struct check *c, double *skew_s, double *error_s)
+{
+	*error_s = HUGE_VAL;
+	for (int i = 0; i < CHECK_CLOCK_TRIES; i++) {
+		double asked_s = check_clock_now_s(), half_s;
+
+		if (!pg_sync_query(c->db, "SELECT extract(epoch FROM clock_timestamp())", 0, NULL))
+			return check_fail_db(c, c->db);
+		half_s = (check_clock_now_s() - asked_s) / 2;
+		if (half_s >= *error_s)
+			continue;
+		*error_s = half_s;
+		*skew_s = atof(pg_sync_text(c->db, 0, 0)) - asked_s - half_s;
+	}
+	return true;
+}
+
+static bool
+check_clock(struct check *c)
+{
+	double skew_s = 0, error_s;
+
+	if (!check_clock_measure(c, &skew_s, &error_s))
+		return true;
+	if (fabs(skew_s) - error_s > CHECK_CLOCK_S)
+		return check_fail(c, "Let NTP set both clocks: chrony, systemd-timesyncd.",
+		    "the server's is %.3f s %s of this machine's", fabs(skew_s),
+		    skew_s > 0 ? "ahead" : "behind");
+	return check_ok(c, "the server's is %.1f ms %s of this machine's", fabs(skew_s) * 1000,
+	    skew_s > 0 ? "ahead" : "behind");
 }
 
 static const struct check_step {
@@ -260,6 +447,7 @@ static const struct check_step {
 } check_steps[] = {
     {"settings", check_settings},
     {"connection", check_connection},
+    {"server", check_server},
     {"primary", check_primary},
     {"encoding", check_encoding},
     {"schema", check_schema},
@@ -267,6 +455,11 @@ static const struct check_step {
     {"privileges", check_privileges},
     {"LISTEN", check_listen},
     {"NOTIFY queue", check_queue},
+    {"log", check_log},
+    {"log rotation", check_rotation},
+    {"log persistence", check_persistence},
+    {"commit order", check_commit_order},
+    {"clock", check_clock},
 };
 
 int

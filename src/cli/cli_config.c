@@ -11,10 +11,11 @@ cli_config(int argc, char **argv)
 {
 	bool print = false, check = false, list = false;
 	const struct cli_option options[] = {
-	    {"print", NULL, "the settings in force, as a file, and where each comes from", NULL, &print},
-	    {"check", NULL, "read the settings and say what is wrong with them", NULL, &check},
-	    {"list", NULL, "describe every setting, with its default, as a file", NULL, &list},
-	    {NULL, NULL, NULL, NULL, NULL},
+	    {"print", NULL, "the settings in force, as a file, and where each comes from", NULL, &print,
+		NULL},
+	    {"check", NULL, "read the settings and say what is wrong with them", NULL, &check, NULL},
+	    {"list", NULL, "describe every setting, with its default, as a file", NULL, &list, NULL},
+	    {NULL, NULL, NULL, NULL, NULL, NULL},
 	};
 	const struct cli_usage usage = {.command = "config",
 	    .operands = "",

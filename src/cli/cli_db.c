@@ -20,8 +20,8 @@ cli_db_hint(const struct pg_sync *db)
 	if (*error->hint != '\0')
 		return error->hint;
 	if (strcmp(error->sqlstate, "42501") == 0)
-		return "Connect as the schema's owner, or as a role that has been granted pgrelay_node or "
-		       "pgrelay_emitter.";
+		return "GRANT pgrelay_emitter TO the role (emit, run), or pgrelay_node (serve, check); the "
+		       "rest is for the schema's owner.";
 	return "";
 }
 

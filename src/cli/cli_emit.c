@@ -61,8 +61,9 @@ cli_emit(int argc, char **argv)
 {
 	const char *group = NULL, *payload;
 	const struct cli_option options[] = {
-	    {"group", "GROUP", "emit to a group of the AWX dialect, job_events-42 for one", &group, NULL},
-	    {NULL, NULL, NULL, NULL, NULL},
+	    {"group", "GROUP", "emit to a group of the AWX dialect, job_events-42 for one", &group, NULL,
+		NULL},
+	    {NULL, NULL, NULL, NULL, NULL, NULL},
 	};
 	const struct cli_usage usage = {.command = "emit",
 	    .operands = "{TYPE ACTION KEY | --group GROUP} [JSON]",

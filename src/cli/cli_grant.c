@@ -98,8 +98,8 @@ cli_grant_list(int argc, char **argv)
 {
 	bool json = false;
 	const struct cli_option options[] = {
-	    {"json", NULL, "print a JSON array", NULL, &json},
-	    {NULL, NULL, NULL, NULL, NULL},
+	    {"json", NULL, "print a JSON array", NULL, &json, NULL},
+	    {NULL, NULL, NULL, NULL, NULL, NULL},
 	};
 	const struct cli_usage usage = {.command = "grant list",
 	    .operands = "[USER]",

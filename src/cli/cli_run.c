@@ -234,11 +234,12 @@ cli_run(int argc, char **argv)
 {
 	struct run run = {.status = RUN_FAILED};
 	const struct cli_option options[] = {
-	    {"name", "NAME", "the job's name; without it, COMMAND's", &run.name, NULL},
-	    {"job", "ID", "take this job, which must not have started, instead of making one", &run.id, NULL},
-	    {"quiet", NULL, "keep the output off standard output", NULL, &run.quiet},
-	    {"print-id", NULL, "print \"job ID\" on standard error first", NULL, &run.print_id},
-	    {NULL, NULL, NULL, NULL, NULL},
+	    {"name", "NAME", "the job's name; without it, COMMAND's", &run.name, NULL, NULL},
+	    {"job", "ID", "take this job, which must not have started, instead of making one", &run.id, NULL,
+		NULL},
+	    {"quiet", NULL, "keep the output off standard output", NULL, &run.quiet, NULL},
+	    {"print-id", NULL, "print \"job ID\" on standard error first", NULL, &run.print_id, NULL},
+	    {NULL, NULL, NULL, NULL, NULL, NULL},
 	};
 	const struct cli_usage usage = {.command = "run",
 	    .operands = "[--] COMMAND [ARGUMENT]...",

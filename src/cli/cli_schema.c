@@ -163,8 +163,8 @@ cli_schema_uninstall(int argc, char **argv)
 {
 	bool yes = false;
 	const struct cli_option options[] = {
-	    {"yes", NULL, "really remove it, with all its data", NULL, &yes},
-	    {NULL, NULL, NULL, NULL, NULL},
+	    {"yes", NULL, "really remove it, with all its data", NULL, &yes, NULL},
+	    {NULL, NULL, NULL, NULL, NULL, NULL},
 	};
 	const struct cli_usage usage = {.command = "schema uninstall",
 	    .operands = "",

@@ -52,9 +52,10 @@ cli_token_create(int argc, char **argv)
 {
 	const char *ttl = NULL, *description = NULL;
 	const struct cli_option options[] = {
-	    {"ttl", "TIME", "how long it is valid: 30d, 12h, '2 weeks'; without it, for ever", &ttl, NULL},
-	    {"description", "TEXT", "what it is for; shown by token list", &description, NULL},
-	    {NULL, NULL, NULL, NULL, NULL},
+	    {"ttl", "TIME", "how long it is valid: 30d, 12h, '2 weeks'; without it, for ever", &ttl, NULL,
+		NULL},
+	    {"description", "TEXT", "what it is for; shown by token list", &description, NULL, NULL},
+	    {NULL, NULL, NULL, NULL, NULL, NULL},
 	};
 	const struct cli_usage usage = {.command = "token create",
 	    .operands = "USER",
@@ -98,8 +99,8 @@ cli_token_list(int argc, char **argv)
 {
 	bool json = false;
 	const struct cli_option options[] = {
-	    {"json", NULL, "print a JSON array", NULL, &json},
-	    {NULL, NULL, NULL, NULL, NULL},
+	    {"json", NULL, "print a JSON array", NULL, &json, NULL},
+	    {NULL, NULL, NULL, NULL, NULL, NULL},
 	};
 	const struct cli_usage usage = {.command = "token list",
 	    .operands = "[USER]",

@@ -1,14 +1,15 @@
 /*
  * pgrelay watch: follows groups over a node's WebSocket.
  *
- * watch_link keeps the connection, watch_jobs knows what has come of each job, watch_view shows it; here they
- * meet. With --until-finished each job's status and summary are followed too (the group jobs-ID) without being
- * shown. A node sends a job's summary before its last status, both after its lines; when the status is there
- * and something is missing, it gets WATCH_LATE_MS.
+ * watch_link keeps the connection, watch_cursor the place in the stream of events, watch_jobs knows what has
+ * come of each job, watch_view shows it; here they meet. With --until-finished each job's status and summary
+ * are followed too (the group jobs-ID) without being shown. A node sends a job's summary before its last
+ * status, both after its lines; when the status is there and something is missing, it is waited for.
  */
 #include "config.h"
 #include "cli/cli.h"
 #include "cli/cli_args.h"
+#include "cli/watch_cursor.h"
 #include "cli/watch_jobs.h"
 #include "cli/watch_link.h"
 #include "cli/watch_message.h"
@@ -31,8 +32,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WATCH_MAGIC   0x3a7c4000u
-#define WATCH_LATE_MS 1000
+#define WATCH_MAGIC          0x3a7c4000u
+#define WATCH_LATE_MS        1000
+#define WATCH_RETURN_LATE_MS 30000 /* a node may first have to read what passed */
+#define WATCH_CURSOR_BYTES   (1 << 20)
 
 enum watch_status { WATCH_LINES_MISSING = 5, WATCH_REFUSED = 6 };
 
@@ -40,14 +43,19 @@ struct watch {
 	unsigned magic;
 	char **groups; /* as asked for; ends with NULL */
 	bool until_finished, json;
-	struct ws_client_url *url;
+	struct ws_client_url **urls;
+	size_t url_count;
 	char *token;
 	struct watch_jobs *jobs;
+	struct watch_cursor *cursor;
 	struct watch_link *link;
 	struct watch_view *view;
 	struct event *late, *interrupt, *terminate;
 	bool announced; /* "following ..." has been said */
 	bool joined;    /* on this connection */
+	bool asking;    /* a reply is due */
+	bool returned;  /* this is not the first connection */
+	bool resuming;  /* a cursor was given; whether the node knows cursors is to be seen */
 	bool ending;
 	int status;
 };
@@ -133,12 +141,13 @@ watch_request_add(json_t *groups, const char *name, const char *value)
 	json_array_append_new(values, json_string(value));
 }
 
-/* Made anew for each connection. The caller releases it with free(). */
+/* cursor is NULL where none is given back. The caller releases it with free(). */
 static char *
-watch_request(const struct watch *w)
+watch_request(const struct watch *w, const char *cursor)
 {
 	json_t *groups = json_object();
-	json_t *request = json_pack("{so sb}", "groups", groups, "status", watch_jobs_count(w->jobs) > 0);
+	json_t *request = json_pack("{so sb so}", "groups", groups, "status", watch_jobs_count(w->jobs) > 0,
+	    "cursor", cursor != NULL ? json_string(cursor) : json_true());
 	char *text;
 
 	for (char **group = w->groups; *group != NULL; group++) {
@@ -211,8 +220,7 @@ watch_conclude(const struct watch_job *job)
 		return WATCH_LINES_MISSING;
 	}
 	if (watch_job_is_uncertain(job)) {
-		cli_error("job %" PRId64
-			  " has ended: %s, while the connection was lost; lines may be missing",
+		cli_error("job %" PRId64 " has ended: %s, where messages did not come; lines may be missing",
 		    id, status);
 		return WATCH_LINES_MISSING;
 	}
@@ -234,8 +242,11 @@ watch_conclude_all(struct watch *w)
 	bool missing = false;
 
 	for (size_t i = 0; i < watch_jobs_count(w->jobs); i++) {
-		int status = watch_conclude(watch_jobs_at(w->jobs, i));
+		int status;
 
+		if (w->resuming) /* by now it has said nothing of cursors: it knows none */
+			watch_job_gap(watch_jobs_at(w->jobs, i));
+		status = watch_conclude(watch_jobs_at(w->jobs, i));
 		missing |= status == WATCH_LINES_MISSING;
 		worst = status > worst ? status : worst;
 	}
@@ -248,11 +259,22 @@ watch_on_late(evutil_socket_t fd, short what, void *arg)
 	watch_conclude_all(watch_check(arg));
 }
 
+/* What passed while the connection was lost comes before the summaries do. */
+static void
+watch_wait_for_late(struct watch *w, bool summaries)
+{
+	bool resumed = w->returned && watch_cursor_text(w->cursor) != NULL;
+	long ms = resumed && !summaries ? WATCH_RETURN_LATE_MS : WATCH_LATE_MS;
+	struct timeval late = {ms / 1000, ms % 1000 * 1000};
+
+	if (!event_pending(w->late, EV_TIMEOUT, NULL))
+		event_add(w->late, &late);
+}
+
 static void
 watch_check_finished(struct watch *w)
 {
-	static const struct timeval late = {WATCH_LATE_MS / 1000, WATCH_LATE_MS % 1000 * 1000};
-	bool complete = true;
+	bool complete = true, summaries = true;
 
 	if (!w->until_finished || w->ending)
 		return;
@@ -262,29 +284,32 @@ watch_check_finished(struct watch *w)
 		if (!watch_job_is_final(job))
 			return;
 		complete = complete && watch_job_is_complete(job);
+		summaries = summaries && watch_job_has_summary(job);
 	}
 	if (complete)
 		watch_conclude_all(w);
-	else if (!event_pending(w->late, EV_TIMEOUT, NULL))
-		event_add(w->late, &late);
+	else
+		watch_wait_for_late(w, summaries);
 }
 
 /* ---- messages ---- */
 
 /* False: it has been shown before. */
 static bool
-watch_take_line(struct watch_job *job, int64_t counter)
+watch_take_line(struct watch *w, struct watch_job *job, int64_t counter)
 {
 	int64_t missing = watch_job_missing(job), id = watch_job_id(job);
 	bool first = watch_job_first(job) == 0;
 
+	if (w->resuming && !first)
+		watch_job_interrupt(job);
 	switch (watch_job_line(job, counter)) {
 	case WATCH_LINE_SEEN:
 		return false;
 	case WATCH_LINE_AFTER_LOSS:
 		cli_say("warning",
-		    "job %" PRId64 ": %" PRId64 " lines came while the connection was lost, and are missing",
-		    id, watch_job_missing(job) - missing);
+		    "job %" PRId64 ": %" PRId64 " of the lines before its line %" PRId64 " are missing", id,
+		    watch_job_missing(job) - missing, counter);
 		break;
 	case WATCH_LINE_NEW:
 		if (first && watch_job_first(job) > 1)
@@ -292,35 +317,159 @@ watch_take_line(struct watch_job *job, int64_t counter)
 			    watch_job_first(job));
 		break;
 	}
+	event_del(w->late); /* it is counted from now on */
 	return true;
 }
 
-/* With --follow nobody waits for the end, so one that is long past is told at once. */
 static void
+watch_take_summary(struct watch *w, struct watch_job *job, int64_t final_counter)
+{
+	watch_job_summary(job, final_counter);
+	event_del(w->late);
+}
+
+/* With --follow nobody waits for the end, so one that is long past is told at once. False: it is
+ * nothing new. */
+static bool
 watch_take_status(struct watch *w, struct watch_job *job, const char *status)
 {
-	if (status == NULL || !watch_job_status(job, status))
-		return;
+	if (!watch_job_status(job, status))
+		return false;
 	if (!w->until_finished && watch_job_is_final(job) && !watch_job_has_summary(job) &&
 	    watch_job_first(job) == 0)
 		cli_say("notice", "job %" PRId64 " had ended before: %s", watch_job_id(job), status);
+	return true;
 }
 
-/* True when it is to be shown. */
+/* True when it is to be shown. Of a job that is followed, lines and status are known when they come again. */
 static bool
-watch_take_event(struct watch *w, const json_t *event, enum watch_kind kind, int64_t id)
+watch_take_event(
+    struct watch *w, const json_t *event, enum watch_kind kind, int64_t id, const char *text, size_t len)
 {
 	struct watch_job *job = watch_jobs_find(w->jobs, id);
 	int64_t counter = watch_message_number(event, "counter");
+	const char *status = watch_job_status_name(watch_message_text(event, "status"));
 
 	if (job != NULL && kind == WATCH_LINE && counter > 0)
-		return watch_take_line(job, counter);
+		return watch_take_line(w, job, counter);
+	if (job != NULL && kind == WATCH_STATUS && status != NULL)
+		return watch_take_status(w, job, status) && watch_is_wanted(w, kind, id);
+	if (!watch_cursor_take(w->cursor, text, len))
+		return false;
 	if (job != NULL && kind == WATCH_SUMMARY)
-		watch_job_summary(job, watch_message_number(event, "final_counter"));
-	if (job != NULL && kind == WATCH_STATUS)
-		watch_take_status(w, job, watch_job_status_name(watch_message_text(event, "status")));
+		watch_take_summary(w, job, watch_message_number(event, "final_counter"));
 	return watch_is_wanted(w, kind, id);
 }
+
+/* ---- cursors and gaps ---- */
+
+/* For the groups, and the present status of the jobs. */
+static void
+watch_ask(struct watch *w, const char *cursor)
+{
+	char *request = watch_request(w, cursor);
+
+	w->asking = true;
+	watch_link_send(w->link, request);
+	free(request);
+}
+
+static void
+watch_join(struct watch *w)
+{
+	w->resuming = watch_cursor_text(w->cursor) != NULL;
+	watch_ask(w, watch_cursor_text(w->cursor));
+}
+
+static void
+watch_take_cursor(struct watch *w, const char *text)
+{
+	w->resuming = false;
+	watch_cursor_move(w->cursor, text);
+}
+
+static void
+watch_interrupt_jobs(struct watch *w)
+{
+	for (size_t i = 0; i < watch_jobs_count(w->jobs); i++)
+		watch_job_interrupt(watch_jobs_at(w->jobs, i));
+}
+
+/* The node does not take the cursor: what passed is missing, and we go on without. */
+static void
+watch_refuse_cursor(struct watch *w, const char *error)
+{
+	cli_say("warning",
+	    "%s does not take the cursor: %s; messages that came while the connection was lost are missing",
+	    watch_link_url(w->link), error);
+	watch_cursor_forget(w->cursor);
+	watch_interrupt_jobs(w);
+	watch_join(w);
+}
+
+/* The job that a group says something about; NULL for none that is followed. */
+static struct watch_job *
+watch_label_job(const struct watch *w, const char *label)
+{
+	char *name, *value;
+	int64_t id;
+
+	if (!awx_group_split(label, &name, &value))
+		return NULL;
+	id = strcmp(name, "jobs") == 0 ? strtoll(value, NULL, 10) : watch_group_job(name, value);
+	free(name);
+	free(value);
+	return watch_jobs_find(w->jobs, id);
+}
+
+static void
+watch_tell_gap(const char *labels, const char *reason)
+{
+	const char *meaning = watch_message_gap_meaning(reason);
+
+	if (meaning != NULL)
+		cli_say("warning", "messages of %s are missing: %s (%s)", labels, reason, meaning);
+	else
+		cli_say("warning", "messages of %s are missing", labels);
+}
+
+static void
+watch_add_label(char **labels, const char *label)
+{
+	char *more = mem_printf("%s%s%s", *labels, **labels != '\0' ? ", " : "", label);
+
+	free(*labels);
+	*labels = more;
+}
+
+/* What is missing may be a job's end: so its status is asked for again. */
+static void
+watch_take_gap(struct watch *w, const json_t *gap)
+{
+	const json_t *item;
+	char *labels = mem_strdup("");
+	bool jobs = false;
+	size_t i;
+
+	json_array_foreach (json_object_get(gap, "groups"), i, item) {
+		const char *label = json_is_string(item) ? json_string_value(item) : "";
+		struct watch_job *job = watch_label_job(w, label);
+
+		if (job != NULL || watch_is_asked(w, label))
+			watch_add_label(&labels, label);
+		if (job != NULL)
+			watch_job_gap(job);
+		jobs = jobs || job != NULL;
+	}
+	if (*labels != '\0')
+		watch_tell_gap(labels, watch_message_text(gap, "reason"));
+	free(labels);
+	w->resuming = false;
+	if (jobs && !w->asking)
+		watch_ask(w, NULL);
+}
+
+/* ---- the node's messages ---- */
 
 static bool
 watch_is_current(const json_t *reply, const char *label)
@@ -367,6 +516,7 @@ watch_announce(struct watch *w, const json_t *reply)
 static void
 watch_take_reply(struct watch *w, const json_t *reply)
 {
+	w->asking = false;
 	if (w->joined)
 		return;
 	if (!watch_is_enough(w, reply)) {
@@ -380,6 +530,7 @@ watch_take_reply(struct watch *w, const json_t *reply)
 	if (!w->announced)
 		watch_announce(w, reply);
 	w->announced = true;
+	watch_check_finished(w);
 }
 
 /* A group that is denied is told, and the reply still comes; after any other error it does not. */
@@ -388,33 +539,39 @@ watch_take_error(struct watch *w, const char *error)
 {
 	if (strstr(error, " for resource id ") != NULL)
 		cli_error("%s", error);
+	else if (w->resuming && strstr(error, "cursor") != NULL)
+		watch_refuse_cursor(w, error);
 	else
 		watch_link_retry(w->link, error);
 }
 
-static void
-watch_join(struct watch *w)
+/* Once we are in the groups there is one that matters: our question about status may get it. */
+static bool
+watch_is_node_error(const struct watch *w, const char *error)
 {
-	char *request = watch_request(w);
+	static const char later[] = "the database cannot be asked now";
 
-	watch_link_send(w->link, request);
-	free(request);
+	return !w->joined || (w->asking && strncmp(error, later, sizeof(later) - 1) == 0);
 }
 
-/* The node's own messages come before it sends events; later, what looks like one is a user's event. */
+/* The node's other messages come before the first reply; later, what looks like one is a user's event. */
 static bool
 watch_take_node_message(struct watch *w, const json_t *message, enum watch_kind kind)
 {
 	if (kind == WATCH_JOINED)
 		watch_take_reply(w, message);
+	else if (kind == WATCH_CURSOR)
+		watch_take_cursor(w, watch_message_text(message, "cursor"));
+	else if (kind == WATCH_GAP)
+		watch_take_gap(w, json_object_get(message, "gap"));
+	else if (kind == WATCH_ERROR && watch_is_node_error(w, watch_message_text(message, "error")))
+		watch_take_error(w, watch_message_text(message, "error"));
 	else if (w->joined)
 		return false;
 	else if (kind == WATCH_ACCEPT)
 		watch_join(w);
-	else if (kind == WATCH_ERROR)
-		watch_take_error(w, watch_message_text(message, "error"));
 	else if (kind == WATCH_REFUSAL) {
-		cli_error("%s refused the connection", ws_client_url_text(w->url));
+		cli_error("%s refused the connection", watch_link_url(w->link));
 		watch_end(w, WATCH_REFUSED);
 	} else
 		return false;
@@ -435,9 +592,11 @@ watch_on_message(void *arg, const char *text, size_t len)
 	}
 	kind = watch_message_kind(message, &job);
 	if (!watch_take_node_message(w, message, kind)) {
-		if (watch_take_event(w, message, kind, job))
+		if (watch_take_event(w, message, kind, job, text, len))
 			watch_view_show(w->view, message, text, len);
 		watch_check_finished(w);
+	} else if (kind == WATCH_GAP && w->json) {
+		watch_view_show(w->view, message, text, len);
 	}
 	json_decref(message);
 }
@@ -449,10 +608,13 @@ watch_on_lost(void *arg)
 {
 	struct watch *w = watch_check(arg);
 
-	if (w->joined)
-		for (size_t i = 0; i < watch_jobs_count(w->jobs); i++)
-			watch_job_interrupt(watch_jobs_at(w->jobs, i));
-	w->joined = false;
+	w->returned = w->returned || w->joined;
+	if (watch_cursor_text(w->cursor) != NULL)
+		event_del(w->late); /* what is missing comes again */
+	else if (w->joined)
+		watch_interrupt_jobs(w);
+	watch_cursor_rewind(w->cursor);
+	w->joined = w->asking = w->resuming = false;
 }
 
 static void
@@ -514,20 +676,50 @@ watch_default_url(void)
 }
 
 static bool
-watch_set_url(struct watch *w, const char *given)
+watch_add_url(struct watch *w, const char *text)
 {
-	char *text, *error = NULL;
+	char *error = NULL;
+	struct ws_client_url *url = ws_client_url_parse(text, &error);
 
-	if (given == NULL)
-		given = getenv("PGRELAY_URL");
-	text = given != NULL ? mem_strdup(given) : watch_default_url();
-	w->url = ws_client_url_parse(text, &error);
+	if (url == NULL) {
+		cli_error("%s", error);
+		free(error);
+		return false;
+	}
+	w->urls = mem_resize(w->urls, sizeof(*w->urls) * (w->url_count + 1));
+	w->urls[w->url_count++] = url;
+	return true;
+}
+
+/* Separated by commas, with spaces round them or not. */
+static bool
+watch_split_urls(struct watch *w, char *list)
+{
+	bool ok = true;
+
+	for (char *text; ok && (text = strsep(&list, ",")) != NULL;) {
+		text += strspn(text, " ");
+		text[strcspn(text, " ")] = '\0';
+		ok = watch_add_url(w, text);
+	}
+	return ok;
+}
+
+static bool
+watch_set_urls(struct watch *w, const struct cli_values *given)
+{
+	const char *environment = getenv("PGRELAY_URL");
+	char *text;
+	bool ok = true;
+
+	for (size_t i = 0; ok && i < given->count; i++)
+		ok = watch_add_url(w, given->list[i]);
+	if (given->count > 0)
+		return ok;
+	text = environment != NULL ? mem_strdup(environment) : watch_default_url();
+	ok = watch_split_urls(w, text);
 	free(text);
-	if (w->url != NULL)
-		return true;
-	cli_error("%s", error);
-	free(error);
-	return false;
+	return ok;
 }
 
 /* The file's first line. The caller releases it. */
@@ -592,7 +784,7 @@ watch_main(struct watch *w)
 	w->interrupt = watch_catch(w, SIGINT);
 	w->terminate = watch_catch(w, SIGTERM);
 	w->view = watch_view_new(w->json, watch_jobs_count(w->jobs) > 1, watch_on_output_failed, w);
-	w->link = watch_link_new(w->url, w->token, &watch_link_callbacks, w);
+	w->link = watch_link_new(w->urls, w->url_count, w->token, &watch_link_callbacks, w);
 	loop_run();
 	watch_link_free(w->link);
 	watch_view_free(w->view);
@@ -607,7 +799,7 @@ static const char watch_text[] =
     "job's\n"
     "status. A job's output is printed as it is, other messages one line each. Connects again when the "
     "connection\n"
-    "is lost.\n\n"
+    "is lost, and gets what passed meanwhile.\n\n"
     "Exit status with --until-finished: 0 when every job was successful, 1 failed, 3 error, 4 canceled, 5 "
     "when lines\n"
     "are missing. 2 wrong usage, 6 refused, 130 and 143 when ended by SIGINT and SIGTERM.";
@@ -616,18 +808,21 @@ int
 cli_watch(int argc, char **argv)
 {
 	struct watch w = {.magic = WATCH_MAGIC};
-	const char *url = NULL, *token = NULL, *token_file = NULL;
+	struct cli_values urls = {NULL, 0};
+	const char *token = NULL, *token_file = NULL;
 	bool follow = false;
 	const struct cli_option options[] = {
-	    {"follow", NULL, "go on until interrupted; the default", NULL, &follow},
+	    {"follow", NULL, "go on until interrupted; the default", NULL, &follow, NULL},
 	    {"until-finished", NULL, "end when every job whose events are followed has finished", NULL,
-		&w.until_finished},
-	    {"json", NULL, "print each message as it came, one a line", NULL, &w.json},
-	    {"url", "URL", "the node: ws://HOST:PORT; without it $PGRELAY_URL, else the setting listen", &url,
-		NULL},
-	    {"token", "TOKEN", "who you are; without it $PGRELAY_TOKEN", &token, NULL},
-	    {"token-file", "FILE", "a file whose first line is the token", &token_file, NULL},
-	    {NULL, NULL, NULL, NULL, NULL},
+		&w.until_finished, NULL},
+	    {"json", NULL, "print each message as it came, one a line", NULL, &w.json, NULL},
+	    {"url", "URL",
+		"the node: ws://HOST:PORT, several tried in turn; without it $PGRELAY_URL, else the setting "
+		"listen",
+		NULL, NULL, &urls},
+	    {"token", "TOKEN", "who you are; without it $PGRELAY_TOKEN", &token, NULL, NULL},
+	    {"token-file", "FILE", "a file whose first line is the token", &token_file, NULL, NULL},
+	    {NULL, NULL, NULL, NULL, NULL, NULL},
 	};
 	const struct cli_usage usage = {.command = "watch",
 	    .operands = "GROUP...",
@@ -642,12 +837,18 @@ cli_watch(int argc, char **argv)
 	w.status = CLI_WRONG_USAGE;
 	w.groups = args.argv;
 	w.jobs = watch_jobs_new();
+	w.cursor = watch_cursor_new(WATCH_CURSOR_BYTES);
 	if (follow && w.until_finished)
 		cli_error("--follow and --until-finished exclude each other");
-	else if (watch_parse_groups(&w) && watch_set_url(&w, url) && watch_set_token(&w, token, token_file))
+	else if (watch_parse_groups(&w) && watch_set_urls(&w, &urls) &&
+		 watch_set_token(&w, token, token_file))
 		watch_main(&w);
 	watch_jobs_free(w.jobs);
-	ws_client_url_free(w.url);
+	watch_cursor_free(w.cursor);
+	for (size_t i = 0; i < w.url_count; i++)
+		ws_client_url_free(w.urls[i]);
+	free(w.urls);
+	free(urls.list);
 	free(w.token);
 	return w.status;
 }

@@ -62,7 +62,7 @@ struct run_job {
 	bool under_way; /* the head, or the status */
 	bool full, went_down;
 	const char *status; /* to be written at the end; NULL before run_job_finish() */
-	char *error;
+	bool refused;       /* the server takes no more of it, for good */
 };
 
 /* ---- claiming ---- */
@@ -247,7 +247,7 @@ run_job_fail(struct run_job *job, const char *error)
 	struct run_batch *b;
 
 	cli_error("the output of job %s cannot be stored any longer: %s", job->id, error);
-	job->error = mem_strdup(error);
+	job->refused = true;
 	while ((b = TAILQ_FIRST(&job->batches)) != NULL)
 		run_job_drop_batch(job, b);
 	run_job_check_full(job);
@@ -327,17 +327,17 @@ run_job_on_status(void *arg, enum pg_query_status status, const PGresult *result
 
 	if (!run_job_answered(job, status, result, error))
 		return;
-	if (status == PG_QUERY_ERROR && job->error == NULL) {
+	if (status == PG_QUERY_ERROR && !job->refused) {
 		cli_error("the status of job %s cannot be stored: %s", job->id, error);
-		job->error = mem_strdup(error);
+		job->refused = true;
 	}
-	job->ops->on_finished(job->arg, job->error == NULL);
+	job->ops->on_finished(job->arg, !job->refused);
 }
 
 static void
 run_job_send_status(struct run_job *job)
 {
-	const char *status = job->error == NULL ? job->status : "error";
+	const char *status = job->refused ? "error" : job->status;
 
 	pg_query_send(job->pool,
 	    "UPDATE pgrelay.job SET status = $2 WHERE id = $1::bigint AND status = 'running'", 2,
@@ -406,7 +406,6 @@ run_job_free(struct run_job *job)
 	event_free(job->retry);
 	while ((b = TAILQ_FIRST(&job->batches)) != NULL)
 		run_job_drop_batch(job, b);
-	free(job->error);
 	free(job);
 }
 
@@ -416,7 +415,7 @@ run_job_add(struct run_job *job, const char *text, size_t len, bool whole)
 	struct run_batch *b;
 
 	job->lines++;
-	if (job->error != NULL)
+	if (job->refused)
 		return;
 	b = run_job_tail(job);
 	job->bytes -= run_batch_bytes(b);
@@ -442,10 +441,4 @@ uint64_t
 run_job_waiting(const struct run_job *job)
 {
 	return job->lines;
-}
-
-const char *
-run_job_error(const struct run_job *job)
-{
-	return job->error != NULL ? job->error : "";
 }

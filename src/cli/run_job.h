@@ -15,8 +15,8 @@ struct run_job;
 struct run_job_ops {
 	/* More than conf.run_buffer_bytes wait (full), or less again. */
 	void (*on_full)(void *arg, bool full);
-	/* After run_job_finish(): every line is stored and so is the status; or not, then run_job_error()
-	 * tells why. */
+	/* After run_job_finish(): every line is stored and so is the status; or not, then it has been said
+	 * why. */
 	void (*on_finished)(void *arg, bool stored);
 };
 
@@ -45,7 +45,5 @@ void run_job_finish(struct run_job *job, const char *status);
 
 /* Lines that are not in the database. */
 uint64_t run_job_waiting(const struct run_job *job);
-/* Why the server refused to store the output; "" where it has not. */
-const char *run_job_error(const struct run_job *job);
 
 #endif

@@ -3,7 +3,7 @@
  *
  * A job's lines are known as an interval, from `first` to `highest`, and the gaps in it. Who comes in the
  * middle of a job does not miss what was before: the interval begins with the first line seen. It begins with
- * line 1 when the job was seen before it ran, or the connection was lost before its first line.
+ * line 1 when the job was seen before it ran, or messages may be missing before its first line.
  */
 #include "config.h"
 #include "cli/watch_jobs.h"
@@ -22,8 +22,8 @@ struct watch_job {
 	int64_t first, highest; /* 0 before the first line */
 	int64_t final;          /* -1 before the summary */
 	bool from_start;        /* no line was before */
-	bool interrupted;       /* the connection was lost since the last line or status */
-	bool uncertain;
+	bool interrupted;       /* messages may be missing since the last line or status */
+	bool uncertain;         /* it ended so, unless there is a summary */
 	struct watch_gap *gaps; /* in order */
 	size_t gap_count;
 };
@@ -182,9 +182,7 @@ watch_job_summary(struct watch_job *job, int64_t final)
 bool
 watch_job_status(struct watch_job *job, const char *status)
 {
-	bool was_final = watch_job_is_final(job);
-
-	if (was_final)
+	if (watch_job_is_final(job) || (job->status != NULL && strcmp(job->status, status) == 0))
 		return false;
 	job->status = status;
 	if (watch_job_rank(status) < WATCH_JOB_RUNNING)
@@ -199,6 +197,14 @@ watch_job_interrupt(struct watch_job *job)
 {
 	if (!watch_job_is_final(job))
 		job->interrupted = true;
+}
+
+void
+watch_job_gap(struct watch_job *job)
+{
+	watch_job_interrupt(job);
+	if (watch_job_is_final(job))
+		job->uncertain = true;
 }
 
 /* ---- questions ---- */

@@ -28,15 +28,17 @@ int64_t watch_job_id(const struct watch_job *job);
 enum watch_line {
 	WATCH_LINE_NEW,
 	WATCH_LINE_SEEN,      /* it had come before */
-	WATCH_LINE_AFTER_LOSS /* the first since the connection was lost, and lines before it are missing */
+	WATCH_LINE_AFTER_LOSS /* the first since then, and lines before it are missing */
 };
 enum watch_line watch_job_line(struct watch_job *job, int64_t counter);
 /* The job's output has ended: final is its last counter. */
 void watch_job_summary(struct watch_job *job, int64_t final);
-/* status is one of watch_job_status_name(). False: it was final before. */
+/* status is one of watch_job_status_name(). False: that is nothing new, or the former one was final. */
 bool watch_job_status(struct watch_job *job, const char *status);
-/* The connection was lost: what comes now passes us by. */
+/* The connection was lost, with no way to come back to the same place: what comes now passes us by. */
 void watch_job_interrupt(struct watch_job *job);
+/* Messages about it are missing, or may be, at this place. */
+void watch_job_gap(struct watch_job *job);
 
 /* The known name that is equal to text; NULL for none. */
 const char *watch_job_status_name(const char *text);
@@ -51,7 +53,7 @@ bool watch_job_is_final(const struct watch_job *job);
 bool watch_job_is_complete(const struct watch_job *job);
 /* Lines known to be missing so far. */
 int64_t watch_job_missing(const struct watch_job *job);
-/* It ended while the connection was lost: after which line is not known. */
+/* It ended where messages were missing: after which line is not known. */
 bool watch_job_is_uncertain(const struct watch_job *job);
 
 #endif

@@ -18,16 +18,22 @@
 #define WATCH_LINK_CAP_MS   10000
 #define WATCH_LINK_AFTER_S  60 /* the longest that a server may keep us away */
 
+struct watch_target {
+	const struct ws_client_url *url;
+	char *told; /* why there is no connection, as it was said last; NULL: there was one */
+};
+
 struct watch_link {
 	unsigned magic;
-	const struct ws_client_url *url;
+	struct watch_target *targets, *target; /* all, the present one */
+	size_t count;
+	size_t losses; /* since it was settled */
 	const char *token;
 	const struct watch_link_ops *ops;
 	void *arg;
 	struct ws_client *client;
 	struct event *timer;
-	int64_t pause_ms;
-	char *told; /* why there is no connection, as it was said last; NULL: there is one */
+	int64_t pause_ms; /* after the next round */
 	bool settled, closing;
 };
 
@@ -37,7 +43,7 @@ static void
 watch_link_connect(struct watch_link *l)
 {
 	l->settled = false;
-	l->client = ws_client_new(l->url, l->token, &watch_link_callbacks, l);
+	l->client = ws_client_new(l->target->url, l->token, &watch_link_callbacks, l);
 }
 
 static void
@@ -55,7 +61,7 @@ watch_link_on_open(void *arg)
 	struct watch_link *l = arg;
 
 	assert(l->magic == WATCH_LINK_MAGIC);
-	log_debug("watch", "connected to %s", ws_client_url_text(l->url));
+	log_debug("watch", "connected to %s", watch_link_url(l));
 }
 
 static void
@@ -71,16 +77,26 @@ watch_link_on_message(void *arg, const char *text, size_t len)
 
 /* Half of it is chance, so that many who lost one server do not come back at once. */
 static int64_t
-watch_link_pause(struct watch_link *l, int retry_after_s)
+watch_link_vary(int64_t pause_ms)
 {
-	int64_t pause = l->pause_ms, least = (int64_t)retry_after_s * 1000;
 	uint32_t chance;
 
 	evutil_secure_rng_get_bytes(&chance, sizeof(chance));
+	return pause_ms / 2 + chance % (pause_ms / 2);
+}
+
+/* While there are others to try, it is a short one. */
+static int64_t
+watch_link_pause(struct watch_link *l, int retry_after_s)
+{
+	int64_t pause = l->pause_ms, least = (int64_t)retry_after_s * 1000;
+
+	if (++l->losses % l->count != 0)
+		return watch_link_vary(WATCH_LINK_PAUSE_MS);
 	l->pause_ms = pause * 2 < WATCH_LINK_CAP_MS ? pause * 2 : WATCH_LINK_CAP_MS;
 	if (least > WATCH_LINK_AFTER_S * 1000)
 		least = WATCH_LINK_AFTER_S * 1000;
-	pause = pause / 2 + chance % (pause / 2);
+	pause = watch_link_vary(pause);
 	return pause > least ? pause : least;
 }
 
@@ -88,16 +104,35 @@ watch_link_pause(struct watch_link *l, int retry_after_s)
 static void
 watch_link_tell(struct watch_link *l, const char *reason)
 {
-	const char *url = ws_client_url_text(l->url);
+	const char *url = watch_link_url(l);
+	struct watch_target *t = l->target;
 
-	if (l->told != NULL && strcmp(l->told, reason) == 0)
+	if (t->told != NULL && strcmp(t->told, reason) == 0)
 		return;
 	if (l->settled)
 		cli_say("notice", "the connection to %s has ended: %s; connecting again", url, reason);
 	else
 		cli_say("notice", "could not connect to %s: %s; trying again", url, reason);
-	free(l->told);
-	l->told = mem_strdup(reason);
+	free(t->told);
+	t->told = mem_strdup(reason);
+}
+
+static bool
+watch_link_has_told(const struct watch_link *l)
+{
+	for (size_t i = 0; i < l->count; i++)
+		if (l->targets[i].told != NULL)
+			return true;
+	return false;
+}
+
+static void
+watch_link_forget_told(struct watch_link *l)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		free(l->targets[i].told);
+		l->targets[i].told = NULL;
+	}
 }
 
 /* There is no client any more; the next comes after a pause. */
@@ -108,6 +143,8 @@ watch_link_lose(struct watch_link *l, const char *reason, int retry_after_s)
 	struct timeval pause = {ms / 1000, ms % 1000 * 1000};
 
 	watch_link_tell(l, reason);
+	if (++l->target == l->targets + l->count)
+		l->target = l->targets;
 	event_add(l->timer, &pause);
 	l->ops->on_lost(l->arg);
 }
@@ -115,7 +152,7 @@ watch_link_lose(struct watch_link *l, const char *reason, int retry_after_s)
 static void
 watch_link_refuse(struct watch_link *l, const struct ws_client_end *end)
 {
-	cli_error("%s refused the connection: %s", ws_client_url_text(l->url), end->reason);
+	cli_error("%s refused the connection: %s", watch_link_url(l), end->reason);
 	if (end->http_status == 401)
 		cli_hint("A token is wanted: --token, --token-file or PGRELAY_TOKEN; \"pgrelay token create "
 			 "USER\" makes one.");
@@ -154,13 +191,16 @@ static const struct ws_client_ops watch_link_callbacks = {
 /* ---- public ---- */
 
 struct watch_link *
-watch_link_new(
-    const struct ws_client_url *url, const char *token, const struct watch_link_ops *ops, void *arg)
+watch_link_new(struct ws_client_url *const *urls, size_t count, const char *token,
+    const struct watch_link_ops *ops, void *arg)
 {
 	struct watch_link *l = mem_zalloc(sizeof(*l));
 
 	l->magic = WATCH_LINK_MAGIC;
-	l->url = url;
+	l->targets = l->target = mem_zalloc(sizeof(*l->targets) * count);
+	l->count = count;
+	for (size_t i = 0; i < count; i++)
+		l->targets[i].url = urls[i];
 	l->token = token;
 	l->ops = ops;
 	l->arg = arg;
@@ -178,7 +218,8 @@ watch_link_release(void *ptr)
 	struct watch_link *l = ptr;
 
 	event_free(l->timer);
-	free(l->told);
+	watch_link_forget_told(l);
+	free(l->targets);
 	l->magic = 0;
 	free(l);
 }
@@ -192,6 +233,12 @@ watch_link_free(struct watch_link *l)
 	watch_link_drop_client(l);
 	event_del(l->timer);
 	loop_release(watch_link_release, l);
+}
+
+const char *
+watch_link_url(const struct watch_link *l)
+{
+	return ws_client_url_text(l->target->url);
 }
 
 void
@@ -208,10 +255,10 @@ watch_link_settle(struct watch_link *l)
 	assert(l->magic == WATCH_LINK_MAGIC);
 	l->settled = true;
 	l->pause_ms = WATCH_LINK_PAUSE_MS;
-	if (l->told != NULL)
-		cli_say("notice", "connected to %s", ws_client_url_text(l->url));
-	free(l->told);
-	l->told = NULL;
+	l->losses = 0;
+	if (watch_link_has_told(l))
+		cli_say("notice", "connected to %s", watch_link_url(l));
+	watch_link_forget_told(l);
 }
 
 void

@@ -12,6 +12,8 @@ enum watch_kind {
 	WATCH_REFUSAL, /* the AWX way */
 	WATCH_JOINED,  /* the reply to our groups */
 	WATCH_ERROR,
+	WATCH_CURSOR,
+	WATCH_GAP,
 	WATCH_LINE,    /* an event of a job's output */
 	WATCH_STATUS,  /* of a job */
 	WATCH_SUMMARY, /* of a job */
@@ -24,5 +26,8 @@ enum watch_kind watch_message_kind(const json_t *message, int64_t *job);
 /* A field: "" or 0 where there is none of that type. */
 const char *watch_message_text(const json_t *message, const char *field);
 int64_t watch_message_number(const json_t *message, const char *field);
+
+/* What the reason of a gap means, for people; NULL for one that is not known. */
+const char *watch_message_gap_meaning(const char *reason);
 
 #endif

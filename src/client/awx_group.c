@@ -5,6 +5,7 @@
 #include "relay/event.h"
 
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define UUID_LEN 36
@@ -41,6 +42,38 @@ awx_group_pattern(const char *name, const char *value)
 	if (!topic_is_word((struct slice){value, strlen(value)}))
 		return NULL;
 	return mem_printf("%s.%s.*", name, value);
+}
+
+void
+awx_group_make(struct awx_group *g, const char *name, const char *value)
+{
+	*g = (struct awx_group){mem_printf("%s-%s", name, value), awx_group_pattern(name, value),
+	    mem_strdup(name), mem_strdup(value)};
+}
+
+void
+awx_group_clear(struct awx_group *g)
+{
+	free(g->label);
+	free(g->pattern);
+	free(g->name);
+	free(g->value);
+}
+
+void
+awx_groups_clear(struct awx_group **groups, size_t *count)
+{
+	for (size_t i = 0; i < *count; i++)
+		awx_group_clear(&(*groups)[i]);
+	free(*groups);
+	*groups = NULL;
+	*count = 0;
+}
+
+char *
+awx_group_denial(const struct awx_group *g)
+{
+	return mem_printf("access denied to channel %s for resource id %s", g->name, g->value);
 }
 
 bool

@@ -3,6 +3,21 @@
 #define PGRELAY_CLIENT_AWX_GROUP_H
 
 #include <stdbool.h>
+#include <stddef.h>
+
+struct awx_group {
+	char *label;   /* job_events-42 */
+	char *pattern; /* job_events.*.42; NULL when it can be no topic's: nobody may see it */
+	char *name, *value;
+};
+
+/* name and value are copied; the caller releases it with awx_group_clear(). */
+void awx_group_make(struct awx_group *group, const char *name, const char *value);
+void awx_group_clear(struct awx_group *group);
+/* A list of them, on the heap: clears each, releases it, and sets it to NULL and *count to 0. */
+void awx_groups_clear(struct awx_group **groups, size_t *count);
+/* What a client is told about a group that it may not see. The caller releases it with free(). */
+char *awx_group_denial(const struct awx_group *group);
 
 /* The pattern of a group, in its written form; NULL when NAME or VALUE cannot be part of a topic. The caller
  * releases it with free(). */

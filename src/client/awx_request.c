@@ -1,7 +1,6 @@
 /* Parsing what AWX clients send. */
 #include "config.h"
 #include "client/awx_request.h"
-#include "client/awx_group.h"
 #include "core/mem.h"
 #include "relay/event.h"
 
@@ -15,24 +14,11 @@ awx_request_deny(void)
 	return mem_strdup("access denied to channel");
 }
 
-static void
-awx_request_clear_groups(struct awx_request *r)
-{
-	for (size_t i = 0; i < r->count; i++) {
-		free(r->groups[i].label);
-		free(r->groups[i].pattern);
-		free(r->groups[i].name);
-		free(r->groups[i].value);
-	}
-	free(r->groups);
-	r->groups = NULL;
-	r->count = 0;
-}
-
 void
 awx_request_free(struct awx_request *r)
 {
-	awx_request_clear_groups(r);
+	awx_groups_clear(&r->groups, &r->count);
+	position_clear(&r->position);
 	free(r->xrftoken);
 	free(r->error);
 	free(r);
@@ -51,18 +37,16 @@ awx_request_value(const json_t *item)
 }
 
 static void
-awx_request_add(struct awx_request *r, json_t *seen, const char *name, char *value)
+awx_request_add(struct awx_request *r, json_t *seen, const char *name, const char *value)
 {
 	struct awx_group *g = &r->groups[r->count];
-	char *label = mem_printf("%s-%s", name, value);
 
-	if (json_object_get(seen, label) != NULL) {
-		free(label);
-		free(value);
+	awx_group_make(g, name, value);
+	if (json_object_get(seen, g->label) != NULL) {
+		awx_group_clear(g);
 		return;
 	}
-	json_object_set_new_nocheck(seen, label, json_true());
-	*g = (struct awx_group){label, awx_group_pattern(name, value), mem_strdup(name), value};
+	json_object_set_new_nocheck(seen, g->label, json_true());
 	r->count++;
 }
 
@@ -103,8 +87,24 @@ awx_request_take_groups(struct awx_request *r, json_t *groups, json_t *seen)
 				return awx_request_deny();
 			}
 			awx_request_add(r, seen, name, value);
+			free(value);
 		}
 	}
+	return NULL;
+}
+
+static char *
+awx_request_take_cursor(struct awx_request *r, const json_t *cursor)
+{
+	r->cursors = cursor != NULL;
+	r->resume = json_is_string(cursor);
+	if (cursor == NULL || json_is_true(cursor))
+		return NULL;
+	if (!r->resume)
+		return mem_strdup("cursor must be true, or the last cursor received");
+	if (!position_parse(
+		&r->position, (struct slice){json_string_value(cursor), json_string_length(cursor)}))
+		return mem_strdup("this is no cursor; give the last one received, unchanged");
 	return NULL;
 }
 
@@ -125,6 +125,9 @@ awx_request_take(struct awx_request *r, json_t *root, size_t max_groups)
 		return NULL;
 	if (!json_is_object(groups))
 		return awx_request_deny();
+	error = awx_request_take_cursor(r, json_object_get(root, "cursor"));
+	if (error != NULL)
+		return error;
 	count = awx_request_count(groups);
 	if (count > max_groups)
 		return mem_printf("too many groups: at most %zu", max_groups);
@@ -143,7 +146,7 @@ awx_request_parse(const char *text, size_t len, size_t max_groups)
 
 	r->error = awx_request_take(r, root, max_groups);
 	if (r->error != NULL)
-		awx_request_clear_groups(r);
+		awx_groups_clear(&r->groups, &r->count);
 	json_decref(root);
 	return r;
 }

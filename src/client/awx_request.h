@@ -5,17 +5,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct awx_group {
-	char *label;   /* job_events-42 */
-	char *pattern; /* job_events.*.42; NULL when it can be no topic's: nobody may see it */
-	char *name, *value;
-};
+#include "relay/position.h"
+
+#include "client/awx_group.h"
 
 struct awx_request {
 	char *error;    /* what to answer; NULL: the groups below are asked for */
 	bool ignored;   /* nothing to answer, nothing to do */
 	bool status;    /* send the present status of the jobs, too */
 	char *xrftoken; /* NULL: none */
+	bool cursors;   /* send cursors */
+	bool resume;    /* position is where the client was */
+	struct position position;
 	struct awx_group *groups;
 	size_t count;
 };

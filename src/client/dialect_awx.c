@@ -10,6 +10,7 @@
 #include "client/dialect_awx.h"
 #include "client/auth.h"
 #include "client/awx_request.h"
+#include "client/groups.h"
 #include "core/conf.h"
 #include "core/log.h"
 #include "core/mem.h"
@@ -22,7 +23,8 @@
 #include <string.h>
 #include <sys/queue.h>
 
-#define AWX_MAGIC 0xa3c0a3c0u
+#define AWX_MAGIC       0xa3c0a3c0u
+#define AWX_MAX_PENDING 16 /* while it is waited for what was missed */
 
 struct awx_pending {
 	STAILQ_ENTRY(awx_pending) entry;
@@ -32,9 +34,12 @@ struct awx_pending {
 struct awx_state {
 	unsigned magic;
 	struct session *session;
-	STAILQ_HEAD(, awx_pending) pending; /* the first is under way while query is set */
-	struct pg_query *query;
-	json_t *groups; /* the present ones, label to pattern */
+	STAILQ_HEAD(, awx_pending) pending; /* the first is under way */
+	struct groups *groups;
+	struct pg_query *query;           /* for jobs' status */
+	int pending_count;                /* came while resuming */
+	bool asking_again, ask_once_more; /* for rights, while resuming */
+	bool resuming;                    /* the first request waits for what was missed */
 };
 
 static void awx_next(struct awx_state *a);
@@ -69,88 +74,36 @@ awx_send_error(struct awx_state *a, const char *error)
 
 /* ---- answering ---- */
 
-/* The labels of set that are not in other, as a list. */
-static json_t *
-awx_difference(json_t *set, json_t *other)
-{
-	json_t *list = json_array();
-	const char *label;
-	json_t *value;
-
-	json_object_foreach (set, label, value)
-		if (json_object_get(other, label) == NULL)
-			json_array_append_new(list, json_string_nocheck(label));
-	return list;
-}
-
+/* Tells what the groups are now. */
 static void
-awx_send_reply(struct awx_state *a, json_t *groups)
+awx_send_reply(struct awx_state *a)
 {
-	json_t *none = json_object();
-	json_t *reply = json_pack("{so so so}", "groups_current", awx_difference(groups, none), "groups_left",
-	    awx_difference(a->groups, groups), "groups_joined", awx_difference(groups, a->groups));
+	char *reply = groups_tell(a->groups);
 
-	json_decref(none);
-	json_decref(a->groups);
-	a->groups = groups;
-	awx_send_json(a, reply);
+	session_send_text(a->session, reply, strlen(reply));
+	free(reply);
 }
 
 static void
 awx_deny(struct awx_state *a, const struct awx_group *g)
 {
-	char *error = mem_printf("access denied to channel %s for resource id %s", g->name, g->value);
+	char *error = awx_group_denial(g);
 
 	log_debug(session_subject(a->session), "group \"%s\" is not granted", g->label);
 	awx_send_error(a, error);
 	free(error);
 }
 
-/* The patterns that were asked for and are allowed, as a set; what is allowed of them becomes the session's
- * patterns. */
-static json_t *
-awx_take_allowed(struct awx_state *a, const PGresult *result)
-{
-	int rows = pg_result_rows(result);
-	struct topic *patterns = mem_alloc(sizeof(*patterns) * (size_t)rows);
-	json_t *requested = json_object();
-	size_t count = 0;
-
-	for (int i = 0; i < rows; i++) {
-		const char *ask = pg_result_text(result, i, 0), *allowed = pg_result_text(result, i, 1);
-
-		if (ask == NULL || allowed == NULL ||
-		    !topic_parse((struct slice){allowed, strlen(allowed)}, true, &patterns[count])) {
-			log_warning(session_subject(a->session),
-			    "%s returned a pattern that is none; it is left out", conf.authorize_function);
-			continue;
-		}
-		count++;
-		json_object_set_new_nocheck(requested, ask, json_true());
-	}
-	session_set_patterns(a->session, patterns, count);
-	free(patterns);
-	return requested;
-}
-
 /* The session's patterns are in force: tells the client what came of its groups. */
 static void
-awx_answer(struct awx_state *a, const struct awx_request *r, json_t *allowed)
+awx_answer(struct awx_state *a, const struct awx_request *r)
 {
-	json_t *groups = json_object();
-
-	for (size_t i = 0; i < r->count; i++) {
-		const struct awx_group *g = &r->groups[i];
-
-		if (g->pattern != NULL && json_object_get(allowed, g->pattern) != NULL)
-			json_object_set_new_nocheck(groups, g->label, json_string_nocheck(g->pattern));
-		else
-			awx_deny(a, g);
-	}
-	json_decref(allowed);
-	awx_send_reply(a, groups);
-	log_info(session_subject(a->session), "in %zu of %zu groups asked for", json_object_size(a->groups),
-	    r->count);
+	for (size_t i = 0; i < r->count; i++)
+		if (!groups_has(a->groups, r->groups[i].label))
+			awx_deny(a, &r->groups[i]);
+	awx_send_reply(a);
+	log_info(
+	    session_subject(a->session), "in %zu of %zu groups asked for", groups_count(a->groups), r->count);
 }
 
 static void
@@ -174,79 +127,97 @@ awx_ask_status(struct awx_state *a, const struct awx_request *r)
 	size_t count = 0;
 
 	for (size_t i = 0; i < r->count; i++)
-		if (json_object_get(a->groups, r->groups[i].label) != NULL)
+		if (groups_has(a->groups, r->groups[i].label))
 			patterns[count++] = r->groups[i].pattern;
 	a->query = auth_job_status(patterns, count, awx_on_status, a);
 	free(patterns);
 }
 
+/* What the request asked for beside the groups; then it is done. */
 static void
-awx_on_authorized(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
+awx_finish(struct awx_state *a, const struct awx_request *r)
 {
-	struct awx_state *a = awx_check(arg);
-	struct awx_request *r = STAILQ_FIRST(&a->pending)->request;
-
-	a->query = NULL;
-	if (status != PG_QUERY_OK) {
-		auth_report_failure("what a client may see", error);
-		awx_send_error(a, "the database cannot be asked now; the groups are unchanged, try again");
-		awx_next(a);
-		return;
-	}
-	awx_answer(a, r, awx_take_allowed(a, result));
-	if (r->status && json_object_size(a->groups) > 0)
+	if (r->status && groups_count(a->groups) > 0)
 		awx_ask_status(a, r);
 	else
 		awx_next(a);
 }
 
-/* ---- changed rights ---- */
-
-static void awx_ask_again(struct awx_state *a);
-
-/* What is not allowed any more is left, and the client told. A question that got no answer is asked again;
- * one that was refused leaves nothing. */
+/* First what was missed, then the present status: it may be newer. */
 static void
-awx_on_asked_again(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
+awx_resume(struct awx_state *a, struct awx_request *r)
 {
-	struct awx_state *a = awx_check(arg);
-	json_t *allowed, *groups, *pattern;
-	const char *label;
-
-	a->query = NULL;
-	if (status != PG_QUERY_OK)
-		auth_report_failure("what a client may still see", error);
-	if (status == PG_QUERY_LOST) {
-		awx_ask_again(a);
-		return;
-	}
-	if (status == PG_QUERY_ERROR)
-		session_set_patterns(a->session, NULL, 0);
-	allowed = status == PG_QUERY_OK ? awx_take_allowed(a, result) : json_object();
-	groups = json_object();
-	json_object_foreach (a->groups, label, pattern)
-		if (json_object_get(allowed, json_string_value(pattern)) != NULL)
-			json_object_set_nocheck(groups, label, pattern);
-	json_decref(allowed);
-	if (json_object_size(groups) < json_object_size(a->groups))
-		awx_send_reply(a, groups);
+	a->resuming = r->resume && groups_count(a->groups) > 0;
+	if (a->resuming)
+		session_resume(a->session, &r->position);
+	if (r->cursors)
+		session_want_cursors(a->session);
+	if (a->resuming)
+		session_pause(a->session, false);
 	else
-		json_decref(groups);
-	awx_next(a);
+		awx_finish(a, r);
 }
 
 static void
-awx_ask_again(struct awx_state *a)
+awx_resumed(void *state)
 {
-	const char **patterns = mem_alloc(sizeof(*patterns) * json_object_size(a->groups));
-	const char *label;
-	json_t *pattern;
-	size_t count = 0;
+	struct awx_state *a = awx_check(state);
 
-	json_object_foreach (a->groups, label, pattern)
-		patterns[count++] = json_string_value(pattern);
-	a->query = auth_authorize(session_user_id(a->session), patterns, count, awx_on_asked_again, a);
-	free(patterns);
+	a->resuming = false;
+	if (a->asking_again)
+		return; /* awx_on_asked_meanwhile() goes on */
+	a->pending_count = 0;
+	session_pause(a->session, true);
+	awx_finish(a, STAILQ_FIRST(&a->pending)->request);
+}
+
+static void
+awx_on_authorized(void *arg, bool known, const struct topic *patterns, size_t count)
+{
+	struct awx_state *a = awx_check(arg);
+	struct awx_request *r = STAILQ_FIRST(&a->pending)->request;
+
+	if (!known) {
+		awx_send_error(a, "the database cannot be asked now; the groups are unchanged, try again");
+		awx_next(a);
+		return;
+	}
+	session_set_patterns(a->session, patterns, count);
+	awx_answer(a, r);
+	awx_resume(a, r);
+}
+
+/* Rights had changed: what is not allowed any more has been left, and the client is told. */
+static void
+awx_narrow(struct awx_state *a, const struct topic *patterns, size_t count)
+{
+	session_set_patterns(a->session, patterns, count);
+	if (groups_have_shrunk(a->groups))
+		awx_send_reply(a);
+}
+
+static void
+awx_on_asked_again(void *arg, bool known, const struct topic *patterns, size_t count)
+{
+	struct awx_state *a = awx_check(arg);
+
+	awx_narrow(a, patterns, count);
+	awx_next(a);
+}
+
+/* The same, while the client gets what it missed: that may take long, and rights do not wait. */
+static void
+awx_on_asked_meanwhile(void *arg, bool known, const struct topic *patterns, size_t count)
+{
+	struct awx_state *a = awx_check(arg);
+
+	awx_narrow(a, patterns, count);
+	a->asking_again = a->ask_once_more;
+	a->ask_once_more = false;
+	if (a->asking_again)
+		groups_ask_again(a->groups, awx_on_asked_meanwhile, a);
+	else if (!a->resuming)
+		awx_resumed(a);
 }
 
 /* ---- requests ---- */
@@ -262,25 +233,12 @@ awx_drop_first(struct awx_state *a)
 	free(p);
 }
 
-static void
-awx_ask_rights(struct awx_state *a, const struct awx_request *r)
-{
-	const char **patterns = mem_alloc(sizeof(*patterns) * r->count);
-	size_t count = 0;
-
-	for (size_t i = 0; i < r->count; i++)
-		if (r->groups[i].pattern != NULL)
-			patterns[count++] = r->groups[i].pattern;
-	a->query = auth_authorize(session_user_id(a->session), patterns, count, awx_on_authorized, a);
-	free(patterns);
-}
-
 /* Answers what needs no question to the database; true when one was asked. */
 static bool
 awx_start(struct awx_state *a, const struct awx_request *r)
 {
 	if (r == NULL) {
-		awx_ask_again(a);
+		groups_ask_again(a->groups, awx_on_asked_again, a);
 		return true;
 	}
 	if (r->error != NULL) {
@@ -289,11 +247,16 @@ awx_start(struct awx_state *a, const struct awx_request *r)
 		return false;
 	} else if (!credential_csrf_matches(session_credential(a->session), r->xrftoken)) {
 		awx_send_error(a, "access denied to channel");
+	} else if (r->resume && groups_count(a->groups) > 0) {
+		awx_send_error(a, "a cursor is taken with the first groups of a connection only");
 	} else if (r->count == 0) {
 		session_set_patterns(a->session, NULL, 0);
-		awx_answer(a, r, json_object());
+		groups_clear(a->groups);
+		awx_answer(a, r);
+		if (r->cursors)
+			session_want_cursors(a->session);
 	} else {
-		awx_ask_rights(a, r);
+		groups_ask(a->groups, r->groups, r->count, awx_on_authorized, a);
 		return true;
 	}
 	return false;
@@ -325,6 +288,8 @@ awx_enqueue(struct awx_state *a, struct awx_request *request)
 	STAILQ_INSERT_TAIL(&a->pending, p, entry);
 	if (idle)
 		awx_pump(a);
+	else if (a->resuming && ++a->pending_count >= AWX_MAX_PENDING)
+		session_pause(a->session, true);
 }
 
 static void
@@ -336,22 +301,37 @@ awx_message(void *state, const char *text, size_t len)
 static void
 awx_access_changed(void *state)
 {
-	awx_enqueue(awx_check(state), NULL);
+	struct awx_state *a = awx_check(state);
+
+	if (a->asking_again) {
+		a->ask_once_more = true;
+	} else if (a->resuming) {
+		a->asking_again = true;
+		groups_ask_again(a->groups, awx_on_asked_meanwhile, a);
+	} else {
+		awx_enqueue(a, NULL);
+	}
 }
 
 /* ---- life ---- */
 
 static void *
-awx_open(struct session *session)
+awx_open(struct session *session, void *request)
 {
 	struct awx_state *a = mem_zalloc(sizeof(*a));
 
 	a->magic = AWX_MAGIC;
 	a->session = session;
 	STAILQ_INIT(&a->pending);
-	a->groups = json_object();
+	a->groups = groups_new(session_user_id(session));
 	awx_send_json(a, json_pack("{sb sI}", "accept", 1, "user", (json_int_t)session_user_id(session)));
 	return a;
+}
+
+static char *
+awx_labels(void *state, groups_concern concerns, const void *arg)
+{
+	return groups_labels(awx_check(state)->groups, concerns, arg);
 }
 
 static void
@@ -361,11 +341,20 @@ awx_close(void *state)
 
 	if (a->query != NULL)
 		pg_query_cancel(a->query);
+	groups_free(a->groups);
 	while (!STAILQ_EMPTY(&a->pending))
 		awx_drop_first(a);
-	json_decref(a->groups);
 	a->magic = 0;
 	free(a);
 }
 
-const struct dialect dialect_awx = {MSG_FORM_AWX, awx_open, awx_message, awx_access_changed, awx_close};
+const struct dialect dialect_awx = {
+    .form = MSG_FORM_AWX,
+    .open = awx_open,
+    .message = awx_message,
+    .access_changed = awx_access_changed,
+    .labels = awx_labels,
+    .resumed = awx_resumed,
+    .close = awx_close,
+    .transport = SESSION_WEBSOCKET,
+};

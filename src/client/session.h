@@ -1,6 +1,7 @@
 /*
- * One client's WebSocket connection, from the 101 answer to the close. The session owns the socket's traffic,
- * the send queue, time-outs and the closing handshake; what the messages mean is its dialect's business.
+ * One client's connection, from the answer to its HTTP request to the close: a WebSocket, or a stream of
+ * server-sent events. The session owns the socket's traffic, the send queue, time-outs and the closing
+ * handshake; what the messages mean is its dialect's business.
  */
 #ifndef PGRELAY_CLIENT_SESSION_H
 #define PGRELAY_CLIENT_SESSION_H
@@ -10,21 +11,32 @@
 #include <stdint.h>
 
 #include "client/credential.h"
+#include "client/groups.h"
 #include "http/ws.h"
 #include "relay/msg.h"
 
+struct position;
 struct session;
+
+/* On a stream the dialect sends octets, and what the client sends is thrown away. */
+enum session_transport { SESSION_WEBSOCKET, SESSION_STREAM };
 
 struct dialect {
 	enum msg_form form;
-	/* The session is open: greet. Returns the dialect's own state. */
-	void *(*open)(struct session *session);
-	/* A text message; valid during the call. */
+	/* The session is open: greet. request is what session_open() was given. Returns the dialect's own
+	 * state. */
+	void *(*open)(struct session *session, void *request);
+	/* A text message; valid during the call. Of a WebSocket. */
 	void (*message)(void *state, const char *text, size_t len);
 	/* The user's rights have changed: what was allowed must be asked for again. */
 	void (*access_changed)(void *state);
+	/* The labels of the groups concerned, as groups_labels() gives them. */
+	char *(*labels)(void *state, groups_concern concerns, const void *arg);
+	/* What session_resume() began is done: everything missed has been queued. May be NULL. */
+	void (*resumed)(void *state);
 	/* The session is ending: nothing can be sent any more; release state. */
 	void (*close)(void *state);
+	enum session_transport transport;
 };
 
 /* A connection whose HTTP request has been answered by this session's first octets. */
@@ -43,19 +55,25 @@ struct session_user {
 };
 
 /*
- * Opens a session: answer (the 101 response) goes out first, then the dialect's greeting. input is what the
- * client has sent behind its request. peer is "ADDRESS:PORT".
+ * Opens a session: answer (the head of the response) goes out first, then the dialect's greeting. request,
+ * for the dialect, tells what the client's HTTP request asked for; input is what the client has sent behind
+ * it. peer is "ADDRESS:PORT".
  */
 struct session *session_open(const struct session_socket *socket, const char *peer,
-    const struct dialect *dialect, struct session_user *user, const char *answer, const void *input,
-    size_t input_len);
+    const struct dialect *dialect, struct session_user *user, const char *answer, void *request,
+    const void *input, size_t input_len);
 /* For refuse = awx: sends answer and farewell (a text message), then closes. */
 void session_refuse(
     const struct session_socket *socket, const char *peer, const char *answer, const char *farewell);
 
-/* For dialects. */
+/* For dialects: a message of a WebSocket, or octets of a stream. */
 void session_send_text(struct session *session, const char *text, size_t len);
+void session_send_octets(struct session *session, const char *octets, size_t len);
 void session_set_patterns(struct session *session, const struct topic *patterns, size_t count);
+/* From now on the client gets cursors (docs/protocol.md, "Cursors"). */
+void session_want_cursors(struct session *session);
+/* The patterns are in force, but first the client gets what came behind this position, which is moved. */
+void session_resume(struct session *session, struct position *position);
 /* While paused nothing is read from the client; messages already read still come. */
 void session_pause(struct session *session, bool paused);
 int64_t session_user_id(const struct session *session);
@@ -63,8 +81,15 @@ const struct credential *session_credential(const struct session *session);
 /* Names the session in the log. */
 const char *session_subject(const struct session *session);
 
-/* Starts the closing handshake, behind what is queued. */
+/* Starts the closing handshake, behind what is queued; a stream just ends there. */
 void session_close(struct session *session, enum ws_close_code code, const char *reason);
+
+/* Tells all sessions but those on their way back, who find it in the history, that messages are missing; types, separated by spaces, narrows it down to groups of
+ * these. */
+void session_gap_all(const char *reason, const char *types);
+/* Is one of those that take what they get more than a little behind? resuming: of those that are on their way
+ * back, else of the others. */
+bool session_any_congested(bool resuming);
 
 /* The tokens or grants of this user have changed: each of its sessions is asked about again. */
 void session_access_changed(int64_t user_id);

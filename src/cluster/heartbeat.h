@@ -7,13 +7,18 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct pg_listen;
 
 /* Sends one each probe_interval. address is HOST:PORT as others reach this node; a wildcard goes out as null. */
 void heartbeat_start(struct pg_listen *listen, const char *address);
-/* Sends one now, if it can be sent: the session has just begun to listen. */
+/* The session has just begun to listen: sends one. */
+void heartbeat_begin(void);
+/* Sends one now, or as soon as the one under way has come back. */
 void heartbeat_hasten(void);
+/* The number of the last one that was sent. */
+int64_t heartbeat_counter(void);
 /* The server has taken the last one. */
 void heartbeat_on_notified(void);
 /* Says that this node is going (action "offline") and sends no more. */

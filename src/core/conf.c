@@ -32,6 +32,7 @@ struct conf_option {
 };
 
 static const char *const conf_source_names[] = {"default", "file", "environment", "flag"};
+static const char *const conf_overflow_names[] = {"close", "gap", NULL};
 static const char *const conf_refuse_names[] = {"http", "awx", NULL};
 static const char *const conf_level_names[] = {"debug", "info", "warning", "error", NULL};
 
@@ -81,7 +82,13 @@ static const struct conf_option conf_options[] = {
 	"the largest message a client may send"},
     {"max_groups", CONF_INT, AT(max_groups), "1000", 1, 1000000, true, NULL, "groups one session may be in"},
     {"queue_limit", CONF_BYTES, AT(queue_limit_bytes), "16MB", KIB, 64 * GIB, true, NULL,
-	"what may wait for one client; a slower one is closed with 1013"},
+	"what may wait for one client; of a slower one overflow decides"},
+    {"overflow", CONF_CHOICE, AT(overflow), "close", 0, 0, true, conf_overflow_names,
+	"a client past queue_limit is closed with 1013, or loses what waits for it and is told so (a gap)"},
+    {"history_limit", CONF_BYTES, AT(history_limit_bytes), "64MB", 64 * KIB, 64 * GIB, true, NULL,
+	"events kept in memory for clients that come back; what is older they get from the log"},
+    {"history_age", CONF_MS, AT(history_age_ms), "2min", SECOND, 24 * HOUR, true, NULL,
+	"how long they are kept at most"},
     {"write_timeout", CONF_MS, AT(write_timeout_ms), "60s", 100, HOUR, true, NULL,
 	"a client that takes nothing for so long while something waits for it is closed"},
     {"ping_interval", CONF_MS, AT(ping_interval_ms), "30s", 100, HOUR, true, NULL,

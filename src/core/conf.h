@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 enum conf_refuse { CONF_REFUSE_HTTP, CONF_REFUSE_AWX };
+enum conf_overflow { CONF_OVERFLOW_CLOSE, CONF_OVERFLOW_GAP };
 
 struct conf {
 	char *database; /* conninfo or URI for libpq */
@@ -34,6 +35,9 @@ struct conf {
 	int64_t max_message_bytes;
 	int64_t max_groups;
 	int64_t queue_limit_bytes;
+	int overflow; /* enum conf_overflow */
+	int64_t history_limit_bytes;
+	int64_t history_age_ms;
 	int64_t write_timeout_ms;
 	int64_t ping_interval_ms;
 	int64_t ping_timeout_ms;

@@ -8,6 +8,9 @@
 #include "core/mem.h"
 #include "core/metrics.h"
 #include "http/http_greeting.h"
+#include "http/http_login.h"
+#include "http/http_request.h"
+#include "http/http_sse.h"
 #include "http/http_upgrade.h"
 
 #include <arpa/inet.h>
@@ -95,6 +98,7 @@ static const struct http_route http_routes[] = {
     {"/websocket/", true, http_server_awx},
     {"/api/websocket", true, http_server_awx},
     {"/api/websocket/", true, http_server_awx},
+    {"/events", true, http_sse},
     {"/healthz", false, http_server_health},
     {"/readyz", false, http_server_ready},
     {"/metrics", false, http_server_metrics},
@@ -153,14 +157,16 @@ http_server_on_request(struct evhttp_request *req, void *arg)
 		if (method == EVHTTP_REQ_GET || (method == EVHTTP_REQ_HEAD && !http_routes[i].get_only)) {
 			http_routes[i].handle(req);
 		} else {
-			evhttp_add_header(evhttp_request_get_output_headers(req), "Allow", "GET, HEAD");
+			evhttp_add_header(evhttp_request_get_output_headers(req), "Allow",
+			    http_routes[i].get_only ? "GET" : "GET, HEAD");
 			http_reply_text(
 			    req, HTTP_BADMETHOD, "Method Not Allowed", "only GET is understood here");
 		}
 		return;
 	}
 	http_reply_text(req, HTTP_NOTFOUND, "Not Found",
-	    "nothing is here; WebSockets are at /websocket/, the node's state at /readyz and /metrics");
+	    "nothing is here; WebSockets are at /websocket/, server-sent events at /events, the node's state "
+	    "at /readyz and /metrics");
 }
 
 /* ---- listening ---- */
@@ -338,7 +344,7 @@ void
 http_server_stop(void)
 {
 	http_server.stopping = true;
-	http_upgrade_refuse_all();
+	http_login_refuse_all();
 	event_del(http_server.resume);
 	for (int i = 0; i < http_server.listener_count; i++)
 		evhttp_del_accept_socket(http_server.evhttp, http_server.listeners[i]);

@@ -1,6 +1,7 @@
 /*
- * The HTTP front: libevent's evhttp parses requests and answers the plain ones; a WebSocket handshake is
- * checked, its credential put to the database, and its connection handed over to a session.
+ * The HTTP front: libevent's evhttp parses requests and answers the plain ones; of a WebSocket handshake or a
+ * request for server-sent events the credential is put to the database, and the connection handed over to a
+ * session.
  */
 #ifndef PGRELAY_HTTP_HTTP_SERVER_H
 #define PGRELAY_HTTP_HTTP_SERVER_H

@@ -16,6 +16,19 @@
 #include <string.h>
 
 #define LISTEN_TURN_NOTIFICATIONS 64
+/*
+ * A snapshot of thousands of transactions would not fit into a NOTIFY; pg_walfile_name() begins with the timeline.
+ * The message, which nobody reads, makes the commit wait for its WAL: what a marker's snapshot sees must not be
+ * forgotten by a crash, which would give the same transaction ids to others.
+ */
+#define LISTEN_NOTIFY_SQL                                                                                    \
+	"SELECT pg_catalog.pg_notify($1, pg_catalog.left($2, -1) || "                                        \
+	"CASE WHEN pg_catalog.length(s.snapshot) <= 7000 THEN pg_catalog.concat(',\"epoch\":\"', "           \
+	"c.system_identifier, '.', ('x' || pg_catalog.left(pg_catalog.pg_walfile_name("                      \
+	"pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::bigint, '\",\"snapshot\":\"', s.snapshot, '\"}') "  \
+	"ELSE '}' END), pg_catalog.pg_logical_emit_message(true, 'pgrelay', '') "                            \
+	"FROM (SELECT pg_catalog.pg_current_snapshot()::text) s (snapshot), pg_catalog.pg_control_system() " \
+	"c"
 
 enum pg_listen_state { LISTEN_DOWN, LISTEN_SUBSCRIBING, LISTEN_DEAF, LISTEN_PROVEN };
 
@@ -26,6 +39,7 @@ struct pg_listen {
 	void *arg;
 	int64_t heard_ms; /* our last heartbeat, or when listening began */
 	bool busy;        /* a command is under way */
+	bool pooled;      /* somebody stands between us and the server */
 	struct loop_task drain;
 };
 
@@ -61,8 +75,10 @@ pg_listen_notify(struct pg_listen *l, const char *payload)
 
 	if (l->busy || (l->state != LISTEN_DEAF && l->state != LISTEN_PROVEN))
 		return false;
-	pg_listen_sent(l, PQsendQueryParams(pg_session_conn(l->session),
-			      "SELECT pg_catalog.pg_notify($1, $2)", 2, NULL, params, NULL, NULL, 0) == 1);
+	if (l->pooled)
+		return l->ops->notify_elsewhere(l->arg, LISTEN_NOTIFY_SQL, params);
+	pg_listen_sent(l, PQsendQueryParams(pg_session_conn(l->session), LISTEN_NOTIFY_SQL, 2, NULL, params,
+			      NULL, NULL, 0) == 1);
 	return l->busy;
 }
 
@@ -72,7 +88,9 @@ pg_listen_on_up(void *arg, PGconn *conn)
 	struct pg_listen *l = arg;
 	char *events = PQescapeIdentifier(conn, conf.channel, strlen(conf.channel));
 	char *heartbeats = PQescapeIdentifier(conn, conf.heartbeat_channel, strlen(conf.heartbeat_channel));
-	char *sql = mem_printf("LISTEN %s; LISTEN %s", events, heartbeats);
+	char *sql = mem_printf(
+	    "SET synchronous_commit = on; LISTEN %s; LISTEN %s; SELECT pg_catalog.pg_backend_pid()", events,
+	    heartbeats);
 
 	pg_listen_enter(l, LISTEN_SUBSCRIBING);
 	pg_listen_sent(l, PQsendQuery(conn, sql) == 1);
@@ -89,6 +107,7 @@ pg_listen_on_down(void *arg, const char *reason)
 	loop_task_cancel(&l->drain);
 	l->busy = false;
 	pg_listen_enter(l, LISTEN_DOWN);
+	l->ops->on_lost(l->arg);
 }
 
 static void
@@ -115,6 +134,15 @@ pg_listen_finish(struct pg_listen *l)
 	l->ops->on_listening(l->arg);
 }
 
+/* A pooler has a backend of its own choice under the connection. */
+static void
+pg_listen_take_backend(struct pg_listen *l, PGconn *conn, const PGresult *result)
+{
+	l->pooled = atoi(PQgetvalue(result, 0, 0)) != PQbackendPID(conn);
+	if (l->pooled)
+		log_info("listen", "connected through a pooler: the heartbeats go over the query session");
+}
+
 /* A command that is refused ends the session: a server gone read-only refuses NOTIFY. False then. */
 static bool
 pg_listen_take_results(struct pg_listen *l, PGconn *conn)
@@ -132,6 +160,8 @@ pg_listen_take_results(struct pg_listen *l, PGconn *conn)
 			PQclear(result);
 			return false;
 		}
+		if (status == PGRES_TUPLES_OK && l->state == LISTEN_SUBSCRIBING)
+			pg_listen_take_backend(l, conn, result);
 		PQclear(result);
 	}
 	return true;
@@ -151,6 +181,9 @@ pg_listen_drain(void *arg)
 		notify = PQnotifies(conn);
 		if (notify == NULL)
 			return;
+		if (i == 0)
+			l->heard_ms =
+			    loop_now_ms(); /* our heartbeat may be far behind in a long transaction's */
 		pg_listen_hand_on(l, notify);
 		PQfreemem(notify);
 	}
@@ -231,7 +264,9 @@ pg_listen_error(const struct pg_listen *l)
 	case LISTEN_SUBSCRIBING:
 		return "LISTEN is not acknowledged yet";
 	case LISTEN_DEAF:
-		return "no heartbeat has come back yet";
+		return l->pooled ? "no heartbeat has come back yet through the pooler; in transaction mode "
+				   "none will"
+				 : "no heartbeat has come back yet";
 	case LISTEN_PROVEN:
 		return "";
 	}

@@ -1,6 +1,6 @@
 /*
- * The one LISTEN session of a node. Beside listening it only sends the node's heartbeats; it is proven by their
- * coming back, and made anew when they stay away.
+ * The one LISTEN session of a node. Beside listening it only sends the node's heartbeats; it is proven by
+ * their coming back, and made anew when they stay away.
  */
 #ifndef PGRELAY_PG_PG_LISTEN_H
 #define PGRELAY_PG_PG_LISTEN_H
@@ -13,8 +13,13 @@ struct pg_listen;
 struct pg_listen_ops {
 	/* LISTEN is committed: a heartbeat that is sent from now on will come back. */
 	void (*on_listening)(void *arg);
+	/* The session is lost: what is sent from now on is not heard. */
+	void (*on_lost)(void *arg);
 	/* The server has taken what pg_listen_notify() sent. */
 	void (*on_notified)(void *arg);
+	/* Sends this NOTIFY over another session, and has on_notified called behind it; see
+	 * pg_listen_notify(). False: not now. */
+	bool (*notify_elsewhere)(void *arg, const char *sql, const char *const params[2]);
 	/* A NOTIFY payload, valid during the call. */
 	void (*on_event)(void *arg, const char *payload, size_t len);
 	void (*on_heartbeat)(void *arg, const char *payload, size_t len);
@@ -26,8 +31,12 @@ struct pg_listen *pg_listen_new(const char *conninfo, const struct pg_listen_ops
 void pg_listen_free(struct pg_listen *listen);
 
 /*
- * Sends a heartbeat over the session itself, so that nothing else's slowness can hold it up. False: not now, the
- * session is not up or has one under way.
+ * Sends a heartbeat, a JSON object that gets the fields "epoch" and "snapshot" at the server, over the
+ * session itself, so that nothing else's slowness can hold it up. False: not now, the session is not up or
+ * has one under way.
+ *
+ * Behind a pooler it goes over another session: in transaction mode a backend that is not ours has listened,
+ * and what is sent by it comes back to the sender, while what others send is lost.
  */
 bool pg_listen_notify(struct pg_listen *listen, const char *payload);
 /* Our own heartbeat has come back: the session hears. */

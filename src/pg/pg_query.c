@@ -377,12 +377,16 @@ pg_query_text_array(const char *const *items, size_t count)
 	char *text, *p;
 
 	for (size_t i = 0; i < count; i++)
-		size += 2 * strlen(items[i]) + 3;
+		size += items[i] != NULL ? 2 * strlen(items[i]) + 3 : 5;
 	p = text = mem_alloc(size);
 	*p++ = '{';
 	for (size_t i = 0; i < count; i++) {
 		if (i > 0)
 			*p++ = ',';
+		if (items[i] == NULL) {
+			p = stpcpy(p, "NULL");
+			continue;
+		}
 		*p++ = '"';
 		for (const char *c = items[i]; *c != '\0'; c++) {
 			if (*c == '"' || *c == '\\')

@@ -32,7 +32,8 @@ void pg_query_pool_free(struct pg_query_pool *pool);
 bool pg_query_pool_is_up(const struct pg_query_pool *pool);
 /* Why it is not up; "" when it is. */
 const char *pg_query_pool_error(const struct pg_query_pool *pool);
-/* For how long queries have been waiting at the server without any answer; 0 when none is. Past 30 s the session is made anew by itself. */
+/* For how long queries have been waiting at the server without any answer; 0 when none is. Past 30 s the
+ * session is made anew by itself. */
 int64_t pg_query_pool_stalled_ms(const struct pg_query_pool *pool);
 
 /*
@@ -44,14 +45,15 @@ struct pg_query *pg_query_send(struct pg_query_pool *pool, const char *sql, int 
     const char *const *params, long timeout_ms, pg_query_done done, void *arg);
 /*
  * The same for a query that may as well be done twice: when the session is lost under it, it waits for the
- * next one and is sent again, within its time. But not for ever: one that has lost four sessions gets PG_QUERY_LOST.
+ * next one and is sent again, within its time. But not for ever: one that has lost four sessions gets
+ * PG_QUERY_LOST.
  */
 struct pg_query *pg_query_ask(struct pg_query_pool *pool, const char *sql, int nparams,
     const char *const *params, long timeout_ms, pg_query_done done, void *arg);
 /* done will not be called; the server may still do the query. */
 void pg_query_cancel(struct pg_query *query);
 
-/* The text form of a text[]; the caller releases it with free(). */
+/* The text form of an array of these texts, NULL is SQL's; the caller releases it with free(). */
 char *pg_query_text_array(const char *const *items, size_t count);
 
 /* Reading a result: the text of a field, NULL for SQL's null. */

@@ -1,7 +1,8 @@
 /*
- * One asynchronous database session (a libpq connection) that keeps itself alive: connect state machine,
- * connect time-out, capped doubling back-off with jitter. What is done over it is its owner's business
- * (pg_listen, pg_query).
+ * One asynchronous database session (a libpq connection) that keeps itself alive: it tries one host of the
+ * connection string after the other, the one where a session of this process came up last first, each with a
+ * connect_timeout of its own; when none takes it, it tries again after a capped doubling back-off with
+ * jitter. What is done over it is its owner's business (pg_listen, pg_query).
  */
 #ifndef PGRELAY_PG_PG_SESSION_H
 #define PGRELAY_PG_PG_SESSION_H
@@ -14,7 +15,7 @@ struct pg_session;
 struct pg_session_ops {
 	/* Connected, in libpq's nonblocking mode. */
 	void (*on_up)(void *arg, PGconn *conn);
-	/* Lost, or an attempt failed; reason is one line. The next attempt comes by itself. */
+	/* Lost, or no host took us; reason is one line. The next attempt comes by itself. */
 	void (*on_down)(void *arg, const char *reason);
 	/* PQconsumeInput() has succeeded: take what has come. pg_session_reset() may be called from here. */
 	void (*on_input)(void *arg, PGconn *conn);
@@ -29,13 +30,13 @@ void pg_session_free(struct pg_session *session);
 
 /* Makes the first attempt in this turn. */
 void pg_session_start(struct pg_session *session);
-/* Gives the connection up, with one log line that holds the reason, and makes it anew. */
+/* Gives the connection up, with one log line that holds the reason, and makes it anew. Nothing unless up. */
 void pg_session_reset(struct pg_session *session, const char *reason);
 /* After PQsend...(): sends what libpq holds, now or as soon as the socket takes it. */
 void pg_session_flush(struct pg_session *session);
 
-/* While paused nothing is read: the server waits, and TCP holds what is under way. Ends by itself when the session is
- * lost. */
+/* While paused nothing is read: the server waits, and TCP holds what is under way. Ends by itself when the
+ * session is lost. */
 void pg_session_pause(struct pg_session *session, bool paused);
 
 /* The session has proven useful: the next loss starts with a short pause, and is logged. */

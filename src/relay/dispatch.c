@@ -1,41 +1,62 @@
-/* From a NOTIFY payload to the hub. */
+/* From a record to the history and the hub. */
 #include "config.h"
 #include "relay/dispatch.h"
 #include "core/log.h"
 #include "core/metrics.h"
+#include "relay/history.h"
 #include "relay/hub.h"
 #include "relay/ticket.h"
 
 #define DISPATCH_LOG_SECONDS 60
 
-static void
-dispatch_event(const struct record *r, struct ticket *ticket)
+static struct msg
+dispatch_msg(const struct record *r)
 {
-	struct msg msg = {&r->topic, r->id, r->time_us, r->payload, ticket, {{0}}};
+	struct msg msg = {.topic = &r->topic,
+	    .id = r->id,
+	    .time_us = r->time_us,
+	    .payload = r->payload,
+	    .logged = r->logged};
 
+	if (r->kind == RECORD_TICKET)
+		msg.ticket = ticket_new(r->id, &r->topic, r->payload_octets, r->sha256.ptr);
+	return msg;
+}
+
+static void
+dispatch_msg_done(struct msg *msg)
+{
+	if (msg->ticket != NULL)
+		ticket_unref(msg->ticket);
+	msg_done(msg);
+}
+
+void
+dispatch_event(const struct record *r, uint64_t xid)
+{
+	struct msg msg = dispatch_msg(r);
+
+	msg.xid = xid;
 	metrics[METRIC_EVENTS_TOTAL]++;
+	if (r->kind == RECORD_TICKET)
+		metrics[METRIC_TICKETS_TOTAL]++;
 	if (hub_deliver(&msg) == 0)
 		metrics[METRIC_EVENTS_UNWANTED_TOTAL]++;
-	msg_done(&msg);
+	history_add(&msg);
+	dispatch_msg_done(&msg);
 }
 
-static void
-dispatch_ticket(const struct record *r)
+void
+dispatch_missed(const struct record *r)
 {
-	struct ticket *ticket;
+	struct msg msg = dispatch_msg(r);
 
-	metrics[METRIC_TICKETS_TOTAL]++;
-	if (!hub_wants(&r->topic)) {
-		metrics[METRIC_EVENTS_TOTAL]++;
-		metrics[METRIC_EVENTS_UNWANTED_TOTAL]++;
-		return;
-	}
-	ticket = ticket_new(r->id, &r->topic, r->payload_octets, r->sha256.ptr);
-	dispatch_event(r, ticket);
-	ticket_unref(ticket);
+	msg.missed = true;
+	(void)hub_deliver(&msg);
+	dispatch_msg_done(&msg);
 }
 
-static void
+void
 dispatch_count_malformed(void)
 {
 	static struct log_limit limit;
@@ -47,30 +68,4 @@ dispatch_count_malformed(void)
 		    "skipped a malformed record on the event channel (%lu more since the last such line); "
 		    "only pgrelay's SQL functions should NOTIFY there",
 		    more);
-}
-
-void
-dispatch_payload(struct slice payload, void (*on_access)(int64_t user_id))
-{
-	struct record r;
-
-	metrics[METRIC_NOTIFICATIONS_TOTAL]++;
-	while (record_next(&payload, &r)) {
-		switch (r.kind) {
-		case RECORD_EVENT:
-			dispatch_event(&r, NULL);
-			break;
-		case RECORD_TICKET:
-			dispatch_ticket(&r);
-			break;
-		case RECORD_ACCESS:
-			on_access(r.user_id);
-			break;
-		case RECORD_UNKNOWN:
-			break;
-		case RECORD_MALFORMED:
-			dispatch_count_malformed();
-			break;
-		}
-	}
 }

@@ -1,15 +1,15 @@
-/* From a NOTIFY payload to the hub: one record after the other, each event to those who subscribed to it. */
+/* From a record to those who subscribed to it. */
 #ifndef PGRELAY_RELAY_DISPATCH_H
 #define PGRELAY_RELAY_DISPATCH_H
 
-#include <stdint.h>
-
 #include "relay/event.h"
 
-/*
- * Delivers the records of one payload in their order. A malformed record is counted, logged at most once a
- * minute and skipped. on_access is told of users whose tokens or grants changed.
- */
-void dispatch_payload(struct slice payload, void (*on_access)(int64_t user_id));
+/* An event's or a ticket's record: into the history, and to everybody who wants it. xid is its transaction where the
+ * announcer has told it, else 0. */
+void dispatch_event(const struct record *record, uint64_t xid);
+/* The same to those sessions alone that are on their way back, which missed it. */
+void dispatch_missed(const struct record *record);
+/* Counts a malformed record, and logs that at most once a minute. */
+void dispatch_count_malformed(void);
 
 #endif

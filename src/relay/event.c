@@ -121,6 +121,21 @@ topic_parse(struct slice text, bool wildcards, struct topic *topic)
 	       (topic_written_key_is_valid(topic->key) || (wildcards && topic_is_wildcard(topic->key)));
 }
 
+static bool
+topic_part_matches(struct slice pattern, struct slice part)
+{
+	return topic_is_wildcard(pattern) ||
+	       (pattern.len == part.len && memcmp(pattern.ptr, part.ptr, part.len) == 0);
+}
+
+bool
+topic_matches(const struct topic *pattern, const struct topic *topic)
+{
+	return topic_part_matches(pattern->type, topic->type) &&
+	       topic_part_matches(pattern->action, topic->action) &&
+	       topic_part_matches(pattern->key, topic->key);
+}
+
 /* Digits only, no sign, within int64_t. */
 static bool
 slice_to_int64(struct slice s, int64_t *out)
@@ -157,13 +172,14 @@ record_parse_head(struct slice *line, struct record *r)
 	struct slice id, time, topic;
 
 	return slice_cut(line, ' ', &id) && slice_cut(line, ' ', &time) && slice_cut(line, ' ', &topic) &&
-	       slice_to_int64(id, &r->id) && slice_to_int64(time, &r->time_us) &&
-	       topic_parse(topic, false, &r->topic);
+	       slice_to_int64(id, &r->id) && r->id > 0 && r->id < INT64_MAX &&
+	       slice_to_int64(time, &r->time_us) && topic_parse(topic, false, &r->topic);
 }
 
 static bool
-record_parse_event(struct slice line, struct record *r)
+record_parse_event(struct slice line, bool logged, struct record *r)
 {
+	r->logged = logged;
 	if (!record_parse_head(&line, r))
 		return false;
 	r->payload = line;
@@ -176,6 +192,7 @@ record_parse_ticket(struct slice line, struct record *r)
 	struct slice octets;
 	int64_t n;
 
+	r->logged = true;
 	if (!record_parse_head(&line, r) || !slice_cut(&line, ' ', &octets) ||
 	    !slice_cut(&line, ' ', &r->sha256))
 		return false;
@@ -183,6 +200,27 @@ record_parse_ticket(struct slice line, struct record *r)
 	if (!slice_to_int64(octets, &n) || n > UINT32_MAX / 2 || !slice_is_sha256(r->sha256) || line.len == 0)
 		return false;
 	r->payload_octets = (size_t)n;
+	return true;
+}
+
+/* The snapshots are looked at by who uses them. */
+static bool
+record_parse_deferred(struct slice line, struct record *r)
+{
+	if (!slice_cut(&line, ' ', &r->since))
+		return false;
+	r->until = line;
+	return r->since.len > 0 && r->until.len > 0;
+}
+
+static bool
+record_parse_transaction(struct slice line, struct record *r)
+{
+	int64_t xid;
+
+	if (!slice_to_int64(line, &xid) || xid == 0)
+		return false;
+	r->xid = (uint64_t)xid;
 	return true;
 }
 
@@ -201,11 +239,19 @@ record_parse(struct slice line, struct record *r)
 		return RECORD_UNKNOWN;
 	switch (kind.ptr[0]) {
 	case 'e':
-		return record_parse_event(line, r) ? RECORD_EVENT : RECORD_MALFORMED;
+		return record_parse_event(line, true, r) ? RECORD_EVENT : RECORD_MALFORMED;
+	case 'u':
+		return record_parse_event(line, false, r) ? RECORD_EVENT : RECORD_MALFORMED;
 	case 't':
 		return record_parse_ticket(line, r) ? RECORD_TICKET : RECORD_MALFORMED;
 	case 'a':
 		return slice_to_int64(line, &r->user_id) ? RECORD_ACCESS : RECORD_MALFORMED;
+	case 's':
+		return line.len == 0 ? RECORD_SETTINGS : RECORD_MALFORMED;
+	case 'd':
+		return record_parse_deferred(line, r) ? RECORD_DEFERRED : RECORD_MALFORMED;
+	case 'x':
+		return record_parse_transaction(line, r) ? RECORD_TRANSACTION : RECORD_MALFORMED;
 	default:
 		return RECORD_UNKNOWN;
 	}

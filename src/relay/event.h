@@ -26,17 +26,29 @@ struct topic {
 	struct slice type, action, key; /* key in its written form */
 };
 
-enum record_kind { RECORD_EVENT, RECORD_TICKET, RECORD_ACCESS, RECORD_UNKNOWN, RECORD_MALFORMED };
+enum record_kind {
+	RECORD_EVENT,
+	RECORD_TICKET,
+	RECORD_ACCESS,
+	RECORD_SETTINGS,
+	RECORD_DEFERRED,
+	RECORD_TRANSACTION,
+	RECORD_UNKNOWN,
+	RECORD_MALFORMED
+};
 
 struct record {
 	enum record_kind kind;
 	int64_t id;      /* event, ticket */
 	int64_t time_us; /* since 1970; event, ticket */
 	struct topic topic;
+	bool logged;                 /* event, ticket: the log has it */
 	struct slice payload;        /* event */
 	size_t payload_octets;       /* ticket */
 	struct slice sha256, origin; /* ticket */
 	int64_t user_id;             /* access */
+	struct slice since, until;   /* deferred: snapshots */
+	uint64_t xid;                /* transaction */
 };
 
 /* Takes the next record off a NOTIFY payload; false when nothing is left. */
@@ -45,6 +57,9 @@ bool record_next(struct slice *rest, struct record *record);
 /* Splits a topic or pattern in its written form; false when a part is not what it must be. '*' alone is taken
  * as a part only with wildcards. */
 bool topic_parse(struct slice text, bool wildcards, struct topic *topic);
+
+/* Does this pattern match it? */
+bool topic_matches(const struct topic *pattern, const struct topic *topic);
 
 bool topic_is_word(struct slice s);
 bool topic_is_wildcard(struct slice part);

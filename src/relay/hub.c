@@ -31,7 +31,8 @@ struct hub_subscription {
 struct hub_pattern {
 	struct hub_pattern *next; /* in the bucket */
 	struct hub_subscription *subscriptions;
-	struct hub_subscription *found; /* only while hub_set_patterns() runs: its member's subscription */
+	struct hub_subscription
+	    *found; /* while hub_set_patterns() runs, or a member is selected: its subscription */
 	uint32_t hash;
 	uint8_t shape, type_len, action_len;
 	uint16_t key_len;
@@ -300,15 +301,35 @@ hub_set_patterns(struct hub_member *m, const struct topic *patterns, size_t coun
 
 /* ---- delivery ---- */
 
+void
+hub_select(const struct hub_member *m)
+{
+	for (struct hub_subscription *s = m->subscriptions; s != NULL; s = s->next_of_member)
+		s->pattern->found = s;
+}
+
+void
+hub_unselect(const struct hub_member *m)
+{
+	for (struct hub_subscription *s = m->subscriptions; s != NULL; s = s->next_of_member)
+		s->pattern->found = NULL;
+}
+
 bool
-hub_wants(const struct topic *t)
+hub_selects(const struct topic *t)
 {
 	struct hub_hashes hashes;
 
 	hub_hash_topic(t, &hashes);
-	for (unsigned shape = 0; shape < HUB_SHAPES; shape++)
-		if (hub.shape_counts[shape] > 0 && hub_find(hub_hash_shape(&hashes, shape), shape, t) != NULL)
+	for (unsigned shape = 0; shape < HUB_SHAPES; shape++) {
+		const struct hub_pattern *p;
+
+		if (hub.shape_counts[shape] == 0)
+			continue;
+		p = hub_find(hub_hash_shape(&hashes, shape), shape, t);
+		if (p != NULL && p->found != NULL)
 			return true;
+	}
 	return false;
 }
 

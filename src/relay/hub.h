@@ -29,8 +29,11 @@ void hub_free(void);
  * falls between. */
 void hub_set_patterns(struct hub_member *member, const struct topic *patterns, size_t count);
 
-/* Does anybody want it? For tickets: what nobody waits for is not read. */
-bool hub_wants(const struct topic *topic);
+/* Between hub_select() and hub_unselect(), which is soon: has this member a pattern that matches? */
+void hub_select(const struct hub_member *member);
+bool hub_selects(const struct topic *topic);
+void hub_unselect(const struct hub_member *member);
+
 /* Delivers to each member that has a matching pattern, once; returns how many. */
 size_t hub_deliver(struct msg *msg);
 

@@ -20,7 +20,10 @@ struct block {
 	uint8_t data[];
 };
 
-static struct block *msg_open_blocks[MSG_FORM_COUNT];
+#define MSG_APART MSG_FORM_COUNT /* the open block of what is no event */
+
+static struct block *msg_open_blocks[MSG_FORM_COUNT + 1];
+static size_t (*msg_cursor_source)(char *out, size_t size);
 
 static struct block *
 block_new(size_t size)
@@ -82,30 +85,100 @@ span_append(struct span *span, const void *data, size_t len)
 	return true;
 }
 
-/* Lays a text frame behind what the block holds; it must fit. */
+static void
+block_append(struct block *b, const void *data, size_t len)
+{
+	assert(len <= b->size - b->used);
+	memcpy(b->data + b->used, data, len);
+	b->used += (uint32_t)len;
+}
+
+/* ---- frames ---- */
+
+#define MSG_SSE_DATA "data: "
+#define MSG_HEAD_MAX (MSG_ID_LINE_MAX + sizeof(MSG_SSE_DATA))
+
+/* What stands around a payload. */
+struct msg_wrap {
+	char head[MSG_HEAD_MAX];
+	size_t head_len;
+	struct slice tail;
+};
+
+void
+msg_set_cursor_source(size_t (*source)(char *out, size_t size))
+{
+	msg_cursor_source = source;
+}
+
+size_t
+msg_id_line(char out[MSG_ID_LINE_MAX])
+{
+	size_t len = msg_cursor_source != NULL ? msg_cursor_source(out + 4, MSG_CURSOR_MAX + 1) : 0;
+
+	if (len == 0)
+		return 0;
+	memcpy(out, "id: ", 4);
+	out[4 + len] = '\n';
+	return 4 + len + 1;
+}
+
+static void
+msg_wrap(struct msg_wrap *wrap, enum msg_form form, size_t payload_len, bool with_cursor)
+{
+	if (form == MSG_FORM_AWX) {
+		wrap->head_len = ws_frame_header((uint8_t *)wrap->head, payload_len);
+		wrap->tail = (struct slice){"", 0};
+		return;
+	}
+	wrap->head_len = with_cursor ? msg_id_line(wrap->head) : 0;
+	memcpy(wrap->head + wrap->head_len, MSG_SSE_DATA, sizeof(MSG_SSE_DATA) - 1);
+	wrap->head_len += sizeof(MSG_SSE_DATA) - 1;
+	wrap->tail = (struct slice){"\n\n", 2};
+}
+
+static size_t
+msg_wrapped_len(const struct msg_wrap *wrap, struct slice payload)
+{
+	return wrap->head_len + payload.len + wrap->tail.len;
+}
+
+/* Between JSON's tokens a line's end is as good as a space; in a server-sent event it would end the data. */
+static void
+msg_join_lines(uint8_t *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (text[i] == '\r' || text[i] == '\n')
+			text[i] = ' ';
+}
+
+/* Lays a frame behind what the block holds; it must fit. */
 static struct span
-block_append_frame(struct block *b, struct slice payload)
+block_append_frame(struct block *b, enum msg_form form, const struct msg_wrap *wrap, struct slice payload)
 {
 	uint32_t offset = b->used;
 
-	b->used += (uint32_t)ws_frame_header(b->data + b->used, payload.len);
-	memcpy(b->data + b->used, payload.ptr, payload.len);
-	b->used += (uint32_t)payload.len;
-	assert(b->used <= b->size);
+	block_append(b, wrap->head, wrap->head_len);
+	block_append(b, payload.ptr, payload.len);
+	if (form == MSG_FORM_SSE)
+		msg_join_lines(b->data + b->used - payload.len, payload.len);
+	block_append(b, wrap->tail.ptr, wrap->tail.len);
 	return (struct span){b, offset, b->used - offset};
 }
 
 struct span
 msg_make_frame(enum msg_form form, struct slice payload)
 {
-	assert(form == MSG_FORM_AWX); /* its frame is the payload as it is */
-	return block_append_frame(block_new(WS_FRAME_HEADER_MAX + payload.len), payload);
+	struct msg_wrap wrap;
+
+	msg_wrap(&wrap, form, payload.len, false);
+	return block_append_frame(block_new(msg_wrapped_len(&wrap, payload)), form, &wrap, payload);
 }
 
 static struct block *
-msg_open_block(enum msg_form form, size_t room)
+msg_open_block(int which, size_t room)
 {
-	struct block **open = &msg_open_blocks[form];
+	struct block **open = &msg_open_blocks[which];
 
 	if (*open != NULL && (*open)->size - (*open)->used < room) {
 		block_unref(*open);
@@ -117,18 +190,34 @@ msg_open_block(enum msg_form form, size_t room)
 }
 
 struct span
+msg_lay(const void *octets, size_t len)
+{
+	struct block *b = msg_open_block(MSG_APART, len);
+	struct span span = {b, b->used, (uint32_t)len};
+
+	block_append(b, octets, len);
+	block_ref(b);
+	return span;
+}
+
+struct span
 msg_frame(struct msg *m, enum msg_form form)
 {
 	struct span *frame = &m->frames[form];
-	size_t room = WS_FRAME_HEADER_MAX + m->payload.len;
+	struct msg_wrap wrap;
+	size_t len;
 
 	assert(m->ticket == NULL);
-	if (frame->block != NULL)
+	if (frame->block != NULL && !(m->missed && form == MSG_FORM_SSE))
 		return *frame;
-	if (room > BLOCK_SIZE) {
-		*frame = msg_make_frame(form, m->payload);
+	if (frame->block != NULL)
+		block_unref(frame->block); /* each of those who come back has a cursor of its own */
+	msg_wrap(&wrap, form, m->payload.len, true);
+	len = msg_wrapped_len(&wrap, m->payload);
+	if (len > BLOCK_SIZE) {
+		*frame = block_append_frame(block_new(len), form, &wrap, m->payload);
 	} else {
-		*frame = block_append_frame(msg_open_block(form, room), m->payload);
+		*frame = block_append_frame(msg_open_block(form, len), form, &wrap, m->payload);
 		block_ref(frame->block);
 	}
 	return *frame;
@@ -145,7 +234,7 @@ msg_done(struct msg *m)
 void
 msg_release_blocks(void)
 {
-	for (int i = 0; i < MSG_FORM_COUNT; i++) {
+	for (int i = 0; i <= MSG_APART; i++) {
 		if (msg_open_blocks[i] != NULL)
 			block_unref(msg_open_blocks[i]);
 		msg_open_blocks[i] = NULL;

@@ -31,7 +31,8 @@ struct span span_copy(const void *data, size_t len);
 /* Lays octets behind a span, where its block has room and nobody else holds that. False: nothing was done. */
 bool span_append(struct span *span, const void *data, size_t len);
 
-enum msg_form { MSG_FORM_AWX, MSG_FORM_COUNT };
+/* A WebSocket's text frame; a server-sent event. */
+enum msg_form { MSG_FORM_AWX, MSG_FORM_SSE, MSG_FORM_COUNT };
 
 /*
  * An event on its way to the sessions. It lives on the stack of who dispatches it: valid only until that
@@ -43,6 +44,11 @@ struct msg {
 	int64_t time_us;
 	struct slice payload;
 	struct ticket *ticket; /* NULL: payload is there */
+	uint64_t xid;          /* of a deferred event, its transaction; else 0 */
+	bool logged;           /* the log has it */
+	const char *gap;       /* out of the history: no event, but the reason of a gap that was told here; */
+	const char *gap_types; /* and the types concerned, NULL for all of them */
+	bool missed;           /* for those who come back only: everybody else has it */
 	struct span frames[MSG_FORM_COUNT];
 };
 
@@ -51,8 +57,21 @@ struct span msg_frame(struct msg *msg, enum msg_form form);
 /* Drops the frames' references. */
 void msg_done(struct msg *msg);
 
-/* A frame of this form in a block of its own; the caller owns the reference. */
+/* A frame of this form in a block of its own, without a cursor; the caller owns the reference. */
 struct span msg_make_frame(enum msg_form form, struct slice payload);
+
+/* Octets that several sessions get, in a block apart from the events', which the history keeps; the caller
+ * owns the reference. At most 16 kB. */
+struct span msg_lay(const void *octets, size_t len);
+
+#define MSG_CURSOR_MAX 4096 /* octets, and a NUL behind them */
+/* From where server-sent events get their cursors: source writes the position behind the event that is being
+ * dispatched and a NUL, and returns its length; 0 when there is none now. */
+void msg_set_cursor_source(size_t (*source)(char *out, size_t size));
+/* The line that gives a server-sent event its cursor, for the event that is being dispatched; returns its
+ * length, 0 when there is no cursor now. */
+#define MSG_ID_LINE_MAX (MSG_CURSOR_MAX + 8)
+size_t msg_id_line(char out[MSG_ID_LINE_MAX]);
 
 /* Lets go of the blocks that are being filled; when the node ends. */
 void msg_release_blocks(void);

@@ -1,7 +1,7 @@
 /*
  * The node.
  *
- *   NOTIFY -> pg_listen -> dispatch -> hub -> sessions -> sockets
+ *   NOTIFY -> pg_listen -> stream -> dispatch -> hub -> sessions -> sockets
  *
  * Ending takes these steps: no more connections; "offline" to the other nodes; close frames (1001) to the
  * clients; then the loop stops as soon as the last session has gone and the heartbeat is out, or after
@@ -11,6 +11,7 @@
 #include "relay/relay.h"
 #include "client/auth.h"
 #include "client/session.h"
+#include "cluster/announcer.h"
 #include "cluster/heartbeat.h"
 #include "core/conf.h"
 #include "core/log.h"
@@ -20,13 +21,20 @@
 #include "http/http_server.h"
 #include "pg/pg_listen.h"
 #include "pg/pg_query.h"
-#include "relay/dispatch.h"
+#include "relay/health.h"
+#include "relay/history.h"
 #include "relay/hub.h"
+#include "relay/log_reader.h"
+#include "relay/resume.h"
 #include "relay/rotation.h"
 #include "relay/schema_check.h"
+#include "relay/stream.h"
 #include "relay/ticket.h"
 
 #include <event2/event.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,12 +44,14 @@
 #define RELAY_SESSION_SQL                                                                                    \
 	"SELECT set_config('lock_timeout', '1s', false), set_config('statement_timeout', '30s', false)"
 #define RELAY_ENDING_POLL_MS    20
+#define RELAY_TRIM_SECONDS      10
 #define RELAY_SPARE_DESCRIPTORS 64
 
 static struct {
 	struct pg_query_pool *pool;
 	struct pg_listen *listen;
-	struct event *term, *interrupt, *hangup, *ending;
+	struct pg_query *beat; /* a heartbeat that goes over the query session; NULL when none is under way */
+	struct event *term, *interrupt, *hangup, *ending, *trim;
 	int64_t deadline_ms;
 	bool ending_now;
 } relay;
@@ -55,11 +65,20 @@ relay_on_access(int64_t user_id)
 	session_access_changed(user_id);
 }
 
+/* While nobody listened, rights and settings may have changed. */
 static void
 relay_on_listening(void *arg)
 {
-	heartbeat_hasten();
-	session_access_unknown(); /* while nobody listened, rights may have changed */
+	stream_on_listening();
+	heartbeat_begin();
+	session_access_unknown();
+	announcer_settings_changed();
+}
+
+static void
+relay_on_lost(void *arg)
+{
+	stream_on_lost();
 }
 
 static void
@@ -69,9 +88,29 @@ relay_on_notified(void *arg)
 }
 
 static void
+relay_on_beat_answer(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
+{
+	relay.beat = NULL;
+	if (status == PG_QUERY_OK)
+		heartbeat_on_notified();
+	else
+		log_debug("query", "could not send a heartbeat: %s", error);
+}
+
+static bool
+relay_notify_elsewhere(void *arg, const char *sql, const char *const params[2])
+{
+	if (relay.beat != NULL)
+		return false;
+	relay.beat =
+	    pg_query_ask(relay.pool, sql, 2, params, conf.probe_timeout_ms, relay_on_beat_answer, NULL);
+	return true;
+}
+
+static void
 relay_on_event(void *arg, const char *payload, size_t len)
 {
-	dispatch_payload((struct slice){payload, len}, relay_on_access);
+	stream_on_payload(payload, len);
 }
 
 static void
@@ -122,8 +161,17 @@ relay_readiness(void)
 	return reasons;
 }
 
-static const struct pg_listen_ops relay_listen_ops = {
-    relay_on_listening, relay_on_notified, relay_on_event, relay_on_heartbeat};
+/* Behind the event that is being queued: for one client on its way back, or for all. */
+static size_t
+relay_cursor(char *out, size_t size)
+{
+	return resume_is_visiting() ? resume_cursor(out) : stream_cursor(out);
+}
+
+static const struct pg_listen_ops relay_listen_ops = {relay_on_listening, relay_on_lost, relay_on_notified,
+    relay_notify_elsewhere, relay_on_event, relay_on_heartbeat};
+static const struct stream_ops relay_stream_ops = {
+    relay_on_access, announcer_settings_changed, announcer_heard, heartbeat_hasten};
 static const struct http_server_ops relay_http_ops = {relay_readiness};
 
 /* ---- signals ---- */
@@ -167,6 +215,15 @@ relay_on_hangup(evutil_socket_t number, short what, void *arg)
 	}
 }
 
+/* A burst's memory goes back to the system: malloc() alone would keep what lies below something that lives on. */
+static void
+relay_on_trim(evutil_socket_t fd, short what, void *arg)
+{
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
+}
+
 static struct event *
 relay_signal(int number, event_callback_fn fn)
 {
@@ -198,16 +255,29 @@ relay_raise_descriptors(void)
 		    (long long)conf.max_sessions, (unsigned long long)limit.rlim_max);
 }
 
+static bool
+relay_hears(void)
+{
+	return pg_listen_is_proven(relay.listen);
+}
+
 static void
 relay_start_parts(int schema_version)
 {
 	hub_init();
+	history_init();
+	log_reader_init(conf.database);
+	resume_init(heartbeat_hasten, heartbeat_counter);
+	stream_init(&relay_stream_ops);
+	msg_set_cursor_source(relay_cursor);
 	session_init();
 	relay.pool = pg_query_pool_new("query", conf.database, relay_on_query_state, NULL);
 	relay.listen = pg_listen_new(conf.database, &relay_listen_ops, NULL);
 	ticket_init(relay.pool);
 	auth_init(relay.pool);
 	rotation_start(relay.pool);
+	announcer_start(relay.pool, conf.database, relay_hears);
+	health_start(relay.pool);
 	schema_check_start(relay.pool, schema_version);
 }
 
@@ -219,7 +289,13 @@ relay_stop_parts(void)
 	http_server_free();
 	heartbeat_free();
 	rotation_free();
+	health_free();
 	schema_check_free();
+	announcer_free();
+	stream_free();
+	resume_free();
+	log_reader_free();
+	history_free();
 	pg_listen_free(relay.listen);
 	pg_query_pool_free(relay.pool);
 	hub_free();
@@ -233,11 +309,13 @@ relay_free_signals(void)
 	event_free(relay.interrupt);
 	event_free(relay.hangup);
 	event_free(relay.ending);
+	event_free(relay.trim);
 }
 
 int
 relay_run(int schema_version)
 {
+	struct timeval trim_interval = {RELAY_TRIM_SECONDS, 0};
 	char *error;
 
 	memset(&relay, 0, sizeof(relay));
@@ -249,6 +327,8 @@ relay_run(int schema_version)
 	relay.interrupt = relay_signal(SIGINT, relay_on_end_signal);
 	relay.hangup = relay_signal(SIGHUP, relay_on_hangup);
 	relay.ending = event_new(loop_base(), -1, EV_PERSIST, relay_on_ending, NULL);
+	relay.trim = event_new(loop_base(), -1, EV_PERSIST, relay_on_trim, NULL);
+	event_add(relay.trim, &trim_interval);
 	if (!http_server_start(&relay_http_ops, &error)) {
 		log_error(NULL, "%s", error);
 		free(error);

@@ -1,8 +1,8 @@
 /*
  * The send queue. A span holds its whole block in memory, so that is what counts against a client; a block
- * that several items in a row hold counts once. Invariant: `bytes` is the sum of the spans' lengths; each span in the queue holds one
- * reference to its block, each ticket item one to its ticket; the queue waits for a ticket only while that is
- * at its head.
+ * that several items in a row hold counts once. Invariant: `bytes` is the sum of the spans' lengths; each
+ * span in the queue holds one reference to its block, each ticket item one to its ticket; the queue waits for
+ * a ticket only while that is at its head.
  */
 #include "config.h"
 #include "relay/sendq.h"
@@ -22,9 +22,10 @@
 static void sendq_on_ticket(struct ticket_waiter *waiter);
 
 void
-sendq_init(struct sendq *q, enum msg_form form, void (*wake)(struct sendq *q))
+sendq_init(struct sendq *q, enum msg_form form, void (*wake)(struct sendq *q),
+    struct span (*lost)(struct sendq *q, const struct ticket *ticket))
 {
-	*q = (struct sendq){.form = form, .wake = wake, .capacity = SENDQ_INLINE};
+	*q = (struct sendq){.form = form, .wake = wake, .lost = lost, .capacity = SENDQ_INLINE};
 	q->items = q->inline_items;
 	q->waiter.wake = sendq_on_ticket;
 }
@@ -121,7 +122,7 @@ sendq_truncate(struct sendq *q)
 }
 
 /* Takes no reference when the run at the tail simply grows longer. */
-static void
+void
 sendq_push_span(struct sendq *q, struct span span)
 {
 	struct sendq_item *tail = q->count > 0 ? sendq_at(q, q->count - 1) : NULL;
@@ -141,18 +142,6 @@ sendq_push_span(struct sendq *q, struct span span)
 }
 
 void
-sendq_push_msg(struct sendq *q, struct msg *msg)
-{
-	if (msg->ticket == NULL) {
-		sendq_push_span(q, msg_frame(msg, q->form));
-	} else {
-		ticket_ref(msg->ticket);
-		q->ticket_bytes += ticket_octets(msg->ticket);
-		*sendq_append(q) = (struct sendq_item){msg->ticket, {0}, 0};
-	}
-}
-
-void
 sendq_push_octets(struct sendq *q, const void *data, size_t len)
 {
 	struct sendq_item *tail = q->count > 0 ? sendq_at(q, q->count - 1) : NULL;
@@ -167,6 +156,30 @@ sendq_push_octets(struct sendq *q, const void *data, size_t len)
 	block_unref(span.block);
 }
 
+/* A ticket's payload comes later, its cursor is known now: it goes ahead. */
+static void
+sendq_push_id_line(struct sendq *q)
+{
+	char line[MSG_ID_LINE_MAX];
+	size_t len = q->form == MSG_FORM_SSE ? msg_id_line(line) : 0;
+
+	if (len > 0)
+		sendq_push_octets(q, line, len);
+}
+
+void
+sendq_push_msg(struct sendq *q, struct msg *msg)
+{
+	if (msg->ticket == NULL) {
+		sendq_push_span(q, msg_frame(msg, q->form));
+	} else {
+		sendq_push_id_line(q);
+		ticket_ref(msg->ticket);
+		q->ticket_bytes += ticket_octets(msg->ticket);
+		*sendq_append(q) = (struct sendq_item){msg->ticket, {0}, 0};
+	}
+}
+
 size_t
 sendq_backlog(struct sendq *q)
 {
@@ -175,25 +188,44 @@ sendq_backlog(struct sendq *q)
 	return head != NULL ? q->held_bytes - head->held : 0;
 }
 
-/* The head's ticket gives way to its frame, or to nothing when it failed. False: not resolved, the queue
- * waits for it. */
+static void
+sendq_put_head(struct sendq *q, struct span span)
+{
+	struct sendq_item *head = sendq_at(q, 0);
+
+	q->ticket_bytes -= ticket_octets(head->ticket);
+	ticket_unref(head->ticket);
+	*head = (struct sendq_item){NULL, span, (uint32_t)block_size(span.block)};
+	q->held_bytes += head->held;
+	sendq_count_bytes(q, span.length);
+}
+
+static void
+sendq_lose_head(struct sendq *q)
+{
+	struct span span = {0};
+
+	if (q->lost != NULL)
+		span = q->lost(q, sendq_at(q, 0)->ticket);
+	if (span.block != NULL)
+		sendq_put_head(q, span);
+	else
+		sendq_drop_head(q);
+}
+
+/* The head's ticket gives way to its frame, or to what stands for it when it failed. False: not resolved, the
+ * queue waits for it. */
 static bool
 sendq_resolve_head(struct sendq *q)
 {
-	struct sendq_item *head = sendq_at(q, 0);
-	struct ticket *ticket = head->ticket;
+	struct ticket *ticket = sendq_at(q, 0)->ticket;
 
 	switch (ticket_state(ticket)) {
 	case TICKET_READY:
-		*head = (struct sendq_item){NULL, ticket_frame(ticket, q->form), 0};
-		head->held = (uint32_t)block_size(head->span.block);
-		q->held_bytes += head->held;
-		sendq_count_bytes(q, head->span.length);
-		q->ticket_bytes -= ticket_octets(ticket);
-		ticket_unref(ticket);
+		sendq_put_head(q, ticket_frame(ticket, q->form));
 		return true;
 	case TICKET_FAILED:
-		sendq_drop_head(q);
+		sendq_lose_head(q);
 		return true;
 	case TICKET_UNREAD:
 	case TICKET_READING:

@@ -29,11 +29,14 @@ struct sendq {
 	size_t ticket_bytes; /* of the tickets' payloads, which are still in the database */
 	struct ticket_waiter waiter;
 	void (*wake)(struct sendq *q);
+	struct span (*lost)(struct sendq *q, const struct ticket *ticket);
 	struct sendq_item inline_items[SENDQ_INLINE];
 };
 
-/* wake is called when a ticket at the head has been resolved and flushing makes sense again. */
-void sendq_init(struct sendq *q, enum msg_form form, void (*wake)(struct sendq *q));
+/* wake is called when a ticket at the head has been resolved and flushing makes sense again. lost gives what
+ * takes the place of a ticket that failed, block NULL for nothing; the reference passes. */
+void sendq_init(struct sendq *q, enum msg_form form, void (*wake)(struct sendq *q),
+    struct span (*lost)(struct sendq *q, const struct ticket *ticket));
 /* Drops everything. */
 void sendq_clear(struct sendq *q);
 /* Drops everything but the span at the head, of which a part may have gone out: what is pushed next starts at
@@ -41,6 +44,8 @@ void sendq_clear(struct sendq *q);
 void sendq_truncate(struct sendq *q);
 
 void sendq_push_msg(struct sendq *q, struct msg *msg);
+/* Shared octets. */
+void sendq_push_span(struct sendq *q, struct span span);
 /* For this client alone; copied. */
 void sendq_push_octets(struct sendq *q, const void *data, size_t len);
 

@@ -3,7 +3,8 @@
  *
  * UNREAD -> READING -> READY -> UNREAD (let go by the cache) ...; READING -> FAILED when the log does not
  * have the payload any more, or has another one. Losing the database session is no failure: the read is
- * simply asked again. A payload is kept as its AWX frame, from which the others are made.
+ * simply asked again. A payload is kept as its AWX frame, from which the others are made when first asked
+ * for.
  */
 #include "config.h"
 #include "relay/ticket.h"
@@ -31,8 +32,8 @@ struct ticket {
 	size_t octets;
 	char sha256[EVENT_SHA256_HEX];
 	enum ticket_state state;
-	struct span frame;      /* READY: the AWX frame */
-	struct pg_query *query; /* READING */
+	struct span frames[MSG_FORM_COUNT]; /* READY: the AWX frame, and what others have been made */
+	struct pg_query *query;             /* READING */
 	struct ticket_waiters waiters;
 	TAILQ_ENTRY(ticket) cached; /* READY */
 };
@@ -75,14 +76,25 @@ ticket_ref(struct ticket *t)
 	t->refs++;
 }
 
+static void
+ticket_drop_frames(struct ticket *t)
+{
+	for (int i = 0; i < MSG_FORM_COUNT; i++) {
+		if (t->frames[i].block == NULL)
+			continue;
+		ticket_cache.bytes -= t->frames[i].length;
+		block_unref(t->frames[i].block);
+		t->frames[i].block = NULL;
+	}
+}
+
 /* The one place that changes the state. */
 static void
 ticket_enter(struct ticket *t, enum ticket_state state)
 {
 	if (t->state == TICKET_READY) {
 		TAILQ_REMOVE(&ticket_cache.list, t, cached);
-		ticket_cache.bytes -= t->frame.length;
-		block_unref(t->frame.block);
+		ticket_drop_frames(t);
 	}
 	if (t->state == TICKET_READING)
 		metrics[METRIC_TICKETS_PENDING]--;
@@ -97,7 +109,7 @@ ticket_enter(struct ticket *t, enum ticket_state state)
 		break;
 	case TICKET_READY:
 		TAILQ_INSERT_TAIL(&ticket_cache.list, t, cached);
-		ticket_cache.bytes += t->frame.length;
+		ticket_cache.bytes += t->frames[MSG_FORM_AWX].length;
 		break;
 	}
 }
@@ -115,6 +127,13 @@ ticket_unref(struct ticket *t)
 	t->magic = 0;
 	free(t->topic);
 	free(t);
+}
+
+const char *
+ticket_topic(const struct ticket *t)
+{
+	assert(t->magic == TICKET_MAGIC);
+	return t->topic;
 }
 
 size_t
@@ -189,13 +208,14 @@ ticket_take(struct ticket *t, struct slice payload)
 		ticket_fail(t, "what the log holds is not what its ticket announced");
 		return;
 	}
-	t->frame = msg_make_frame(MSG_FORM_AWX, payload);
+	t->frames[MSG_FORM_AWX] = msg_make_frame(MSG_FORM_AWX, payload);
 	ticket_enter(t, TICKET_READY);
 	ticket_trim_cache();
 	ticket_wake_waiters(t);
 }
 
-/* lock_timeout and statement_timeout of the query session: somebody holds the log, which does not lose the payload. */
+/* lock_timeout and statement_timeout of the query session: somebody holds the log, which does not lose the
+ * payload. */
 static bool
 ticket_ran_out_of_time(enum pg_query_status status, const PGresult *result)
 {
@@ -240,9 +260,17 @@ ticket_read(struct ticket *t)
 struct span
 ticket_frame(struct ticket *t, enum msg_form form)
 {
-	assert(t->magic == TICKET_MAGIC && t->state == TICKET_READY && form == MSG_FORM_AWX);
-	block_ref(t->frame.block);
-	return t->frame;
+	struct span *frame = &t->frames[form], awx = t->frames[MSG_FORM_AWX];
+
+	assert(t->magic == TICKET_MAGIC && t->state == TICKET_READY);
+	if (frame->block == NULL) {
+		const uint8_t *end = block_data(awx.block) + awx.offset + awx.length;
+
+		*frame = msg_make_frame(form, (struct slice){(const char *)end - t->octets, t->octets});
+		ticket_cache.bytes += frame->length;
+	}
+	block_ref(frame->block);
+	return *frame;
 }
 
 void

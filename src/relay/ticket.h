@@ -24,6 +24,8 @@ struct ticket *ticket_new(int64_t id, const struct topic *topic, size_t octets, 
 void ticket_ref(struct ticket *ticket);
 void ticket_unref(struct ticket *ticket);
 
+/* In its written form. */
+const char *ticket_topic(const struct ticket *ticket);
 /* Of its payload. */
 size_t ticket_octets(const struct ticket *ticket);
 

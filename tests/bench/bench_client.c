@@ -8,6 +8,9 @@
  *   CONNECTING -> UPGRADING -> GREETING -> JOINING -> OPEN -> CLOSED; bench_bare leads from CONNECTING to
  * GREETING and from there to OPEN.
  *
+ * With --return each session waits for a cursor before it is open (MARKING), and hangs up. When a line comes on
+ * standard input all come back at once, with their cursors.
+ *
  * The end is when every session has its --events, when nothing has come for --patience seconds, or with
  * --hold when standard input ends. The receive time of an event is that of the recv() that brought its last
  * octet.
@@ -33,8 +36,9 @@
 #include <unistd.h>
 
 #define CLIENT_READ_SIZE   (256 * 1024)
-#define CLIENT_OPENING_MAX 64    /* sessions that are being opened at the same time */
-#define CLIENT_PER_ADDRESS 20000 /* connections from one loopback address: it has 28,000 ports */
+#define CLIENT_REST_COPIED (16 * 1024) /* a longer rest stays where it is */
+#define CLIENT_OPENING_MAX 64          /* sessions that are being opened at the same time */
+#define CLIENT_PER_ADDRESS 20000       /* connections from one loopback address: it has 28,000 ports */
 #define CLIENT_EPOLL_BATCH 256
 
 enum client_state {
@@ -42,6 +46,7 @@ enum client_state {
 	CLIENT_UPGRADING,
 	CLIENT_GREETING,
 	CLIENT_JOINING,
+	CLIENT_MARKING,
 	CLIENT_OPEN,
 	CLIENT_CLOSED
 };
@@ -51,6 +56,7 @@ struct client {
 	enum client_state state;
 	int64_t events;   /* received */
 	int64_t last_seq; /* of the latest event; 0: none yet */
+	char *cursor;     /* --return: the one to come back with */
 	uint8_t *rest;    /* an incomplete frame */
 	size_t rest_len, rest_size;
 };
@@ -68,7 +74,7 @@ static struct {
 	uint16_t port;
 	int64_t clients, events, patience;
 	const char *token, *message, *seq_key, *commits;
-	bool bare, hold;
+	bool bare, hold, returns;
 } options = {.clients = 1, .patience = 10, .token = "", .message = "{\"groups\": {\"bench\": [1]}}"};
 
 static struct {
@@ -77,6 +83,8 @@ static struct {
 	int64_t started, opened, closed, done; /* sessions; done: have all events */
 	int64_t events, octets, sequence_errors, errors;
 	int64_t first_us, last_us; /* when the first and the latest event came */
+	int64_t return_us;         /* when they began to come back */
+	int64_t asked_us;          /* when the first of them asked for its groups (then) */
 	int last_close_code;
 	const int64_t *commits; /* by sequence number; NULL: stamps count */
 	struct histogram latency;
@@ -135,6 +143,29 @@ client_send_upgrade(struct client *c)
 	if (len < 0 || (size_t)len >= sizeof(request))
 		bench_fatal("the token is too long");
 	client_send(c, request, (size_t)len);
+}
+
+static void
+client_join(struct client *c)
+{
+	size_t len = strlen(options.message);
+	char *message = NULL;
+	int n;
+
+	if (run.asked_us == 0)
+		run.asked_us = bench_now_us();
+	c->state = CLIENT_JOINING;
+	if (!options.returns) {
+		client_send_frame(c, FRAME_TEXT, options.message, len);
+		return;
+	}
+	n = c->cursor != NULL
+		? asprintf(&message, "%.*s, \"cursor\": \"%s\"}", (int)len - 1, options.message, c->cursor)
+		: asprintf(&message, "%.*s, \"cursor\": true}", (int)len - 1, options.message);
+	if (n < 0)
+		bench_fatal("out of memory");
+	client_send_frame(c, FRAME_TEXT, message, (size_t)n);
+	free(message);
 }
 
 /* ---- receiving ---- */
@@ -199,6 +230,18 @@ client_take_event(struct client *c, const struct frame *frame, int64_t now_us)
 	}
 }
 
+/* A cursor's text; NULL: the frame is something else. The caller releases it. */
+static char *
+frame_cursor(const struct frame *frame)
+{
+	static const char opening[] = "{\"cursor\": \"";
+	size_t len = sizeof(opening) - 1;
+
+	if (frame->len < len + 2 || memcmp(frame->payload, opening, len) != 0)
+		return NULL;
+	return strndup(frame->payload + len, frame->len - len - 2);
+}
+
 static void
 client_open(struct client *c)
 {
@@ -209,17 +252,26 @@ client_open(struct client *c)
 static void
 client_take_text(struct client *c, const struct frame *frame, int64_t now_us)
 {
-	if (c->state == CLIENT_OPEN) {
+	char *cursor = options.returns ? frame_cursor(frame) : NULL;
+
+	if (cursor != NULL && c->state == CLIENT_MARKING) {
+		c->cursor = cursor;
+		client_open(c);
+	} else if (cursor != NULL) {
+		free(cursor); /* there is no second time */
+	} else if (c->state == CLIENT_OPEN) {
 		client_take_event(c, frame, now_us);
 	} else if (c->state == CLIENT_GREETING && frame_holds(frame, "\"accept\": true")) {
 		if (options.bare) {
 			client_open(c);
 			return;
 		}
-		c->state = CLIENT_JOINING;
-		client_send_frame(c, FRAME_TEXT, options.message, strlen(options.message));
+		client_join(c);
 	} else if (c->state == CLIENT_JOINING && frame_holds(frame, "\"groups_joined\": [\"")) {
-		client_open(c);
+		if (options.returns && c->cursor == NULL)
+			c->state = CLIENT_MARKING;
+		else
+			client_open(c);
 	} else {
 		bench_fatal(
 		    "unexpected answer: %.*s", (int)(frame->len < 500 ? frame->len : 500), frame->payload);
@@ -287,25 +339,35 @@ client_keep_rest(struct client *c, const uint8_t *data, size_t len)
 		c->rest = bench_realloc(c->rest, len);
 	}
 	if (len > 0)
-		memcpy(c->rest, data, len);
+		memmove(c->rest, data, len);
 	c->rest_len = len;
+}
+
+/* The rest, with room behind it. */
+static uint8_t *
+client_buffer(struct client *c)
+{
+	static uint8_t buffer[CLIENT_REST_COPIED + CLIENT_READ_SIZE];
+
+	if (c->rest_len <= CLIENT_REST_COPIED) {
+		if (c->rest_len > 0)
+			memcpy(buffer, c->rest, c->rest_len);
+		return buffer;
+	}
+	if (c->rest_size < c->rest_len + CLIENT_READ_SIZE) {
+		c->rest_size = 2 * (c->rest_len + CLIENT_READ_SIZE);
+		c->rest = bench_realloc(c->rest, c->rest_size);
+	}
+	return c->rest;
 }
 
 static void
 client_read(struct client *c)
 {
-	static uint8_t *buffer;
-	static size_t buffer_size;
+	uint8_t *buffer = client_buffer(c);
+	ssize_t n = recv(c->fd, buffer + c->rest_len, CLIENT_READ_SIZE, 0);
 	size_t len, taken;
-	ssize_t n;
 
-	if (buffer_size < c->rest_len + CLIENT_READ_SIZE) {
-		buffer_size = c->rest_len + CLIENT_READ_SIZE;
-		buffer = bench_realloc(buffer, buffer_size);
-	}
-	if (c->rest_len > 0)
-		memcpy(buffer, c->rest, c->rest_len);
-	n = recv(c->fd, buffer + c->rest_len, CLIENT_READ_SIZE, 0);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
@@ -390,13 +452,15 @@ run_turn(int timeout_ms)
 	return n != 0;
 }
 
-static void
-run_open_all(void)
+/* at_once: so many are being opened at the same time. Returns the seconds that it took. */
+static double
+run_open_all(int64_t at_once)
 {
 	int64_t start_us = bench_now_us();
 
+	run.started = run.opened = run.asked_us = 0;
 	while (run.opened < options.clients) {
-		while (run.started < options.clients && run.started - run.opened < CLIENT_OPENING_MAX) {
+		while (run.started < options.clients && run.started - run.opened < at_once) {
 			client_connect(&run.clients[run.started], run.started);
 			run.started++;
 		}
@@ -406,9 +470,35 @@ run_open_all(void)
 		if (run.closed > 0)
 			bench_fatal("a session was closed while it was being opened");
 	}
-	printf("{\"sessions\": %" PRId64 ", \"open_seconds\": %.6f}\n", run.opened,
-	    (double)(bench_now_us() - start_us) / 1e6);
+	return (double)(bench_now_us() - start_us) / 1e6;
+}
+
+static void
+run_print_open(double seconds)
+{
+	printf("{\"sessions\": %" PRId64 ", \"open_seconds\": %.6f}\n", run.opened, seconds);
 	fflush(stdout);
+}
+
+static void
+run_hang_up(void)
+{
+	for (int64_t i = 0; i < options.clients; i++) {
+		close(run.clients[i].fd);
+		run.clients[i].rest_len = 0;
+	}
+}
+
+static void
+run_come_back(void)
+{
+	int c;
+
+	while ((c = getchar()) != '\n')
+		if (c == EOF)
+			exit(1);
+	run.return_us = bench_now_us();
+	run_print_open(run_open_all(options.clients));
 }
 
 static void
@@ -437,9 +527,9 @@ run_print(double cpu_seconds)
 	double seconds = (double)(run.last_us - run.first_us) / 1e6;
 
 	printf("{\"deliveries\": %" PRId64 ", \"missing\": %" PRId64
-	       ", \"seconds\": %.6f, \"first_us\": %" PRId64 ", \"last_us\": %" PRId64
-	       ", \"deliveries_per_second\": %.0f, ",
-	    run.events, wanted - run.events, seconds, run.first_us, run.last_us,
+	       ", \"seconds\": %.6f, \"return_us\": %" PRId64 ", \"asked_us\": %" PRId64
+	       ", \"first_us\": %" PRId64 ", \"last_us\": %" PRId64 ", \"deliveries_per_second\": %.0f, ",
+	    run.events, wanted - run.events, seconds, run.return_us, run.asked_us, run.first_us, run.last_us,
 	    seconds > 0 ? (double)run.events / seconds : 0);
 	printf("\"p50_us\": %" PRId64 ", \"p90_us\": %" PRId64 ", \"p99_us\": %" PRId64
 	       ", \"max_us\": %" PRId64 ", ",
@@ -468,7 +558,7 @@ run_parse_options(int argc, char **argv)
 	    {"patience", required_argument, NULL, 'w'}, {"token", required_argument, NULL, 't'},
 	    {"message", required_argument, NULL, 'm'}, {"seq-key", required_argument, NULL, 's'},
 	    {"commits", required_argument, NULL, 'C'}, {"bare", no_argument, NULL, 'b'},
-	    {"hold", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+	    {"hold", no_argument, NULL, 'h'}, {"return", no_argument, NULL, 'r'}, {NULL, 0, NULL, 0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
@@ -503,6 +593,9 @@ run_parse_options(int argc, char **argv)
 		case 'h':
 			options.hold = true;
 			break;
+		case 'r':
+			options.returns = true;
+			break;
 		default:
 			exit(2);
 		}
@@ -511,12 +604,16 @@ run_parse_options(int argc, char **argv)
 		bench_fatal("--port is missing");
 	if (!options.hold && options.events == 0)
 		bench_fatal("--events or --hold is missing");
+	if (options.returns && (options.bare || options.hold))
+		bench_fatal("--return goes neither with --bare nor with --hold");
+	if (options.message[0] != '{' || options.message[strlen(options.message) - 1] != '}')
+		bench_fatal("--message must be a JSON object");
 }
 
 int
 main(int argc, char **argv)
 {
-	double cpu_seconds;
+	double open_seconds, cpu_seconds;
 
 	run_parse_options(argc, argv);
 	signal(SIGPIPE, SIG_IGN);
@@ -526,9 +623,14 @@ main(int argc, char **argv)
 	if (options.commits != NULL)
 		run.commits = bench_event_map_commits(options.commits, options.events);
 	run.epoll = epoll_create1(0);
-	run_open_all();
+	open_seconds = run_open_all(CLIENT_OPENING_MAX);
+	if (options.returns)
+		run_hang_up();
+	run_print_open(open_seconds);
 	run.octets = 0;
 	cpu_seconds = bench_cpu_seconds();
+	if (options.returns)
+		run_come_back();
 	if (options.hold)
 		run_hold();
 	else

@@ -1,8 +1,10 @@
 """make bench: measures pgrelay beside a bare limit and prints one table; docs/benchmarks.md tells how to read it.
 
-run.py [--repeats N] [--seconds N] [--wait N] [--json FILE] [SCENARIO ...]    scenarios: latency triggers fanout memory job
+run.py [--repeats N] [--seconds N] [--wait N] [--json FILE] [SCENARIO ...]
+scenarios: latency triggers announce fanout memory job catchup resume tickets
 
-One temporary PostgreSQL with its default durability (fsync on) serves all scenarios but the triggers', which has its own.
+One temporary PostgreSQL with its default durability (fsync on) serves all scenarios but triggers and announce, which have their
+own.
 What is compared runs in turns, each time with a new process, and the median over the repeats counts. The exit status is
 1 when an event is lost or out of order, or a bound of ours is missed.
 """
@@ -11,6 +13,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -19,13 +22,16 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 
 import harness
-from harness import site
+from harness import eventually, site
+from faults import kept_out
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAMS = os.path.join(harness.TOP_BUILDDIR, "tests", "bench")
 
 # What the issue of the main path asks for.
 LATENCY_P50_US, LATENCY_P99_US, TRIGGER_RATIO = 1000, 5000, 2.5
+# Deferred events cost writers little, and the log costs little.
+DEFERRED_RATIO, LOG_RATIO = 1 / 0.85, 1.6
 
 EVENT_OCTETS = 300
 LATENCY_RATE = 100
@@ -33,6 +39,9 @@ IDLE_PERCENT = 8
 FANOUT_EVENTS = {1: 300_000, 100: 40_000, 1000: 4_000}
 IDLE_SESSIONS = 1000
 JOB_LINES = 100_000
+MISSED_EVENTS, MISSED_BATCH, MISSED_SECONDS = 100_000, 100, 3
+RETURNING, AWAY_EVENTS = 1000, 1000
+TICKET_SESSIONS, TICKET_OCTETS = 100, 1_000_000
 
 harness.Cluster.SETTINGS = """
 listen_addresses = '127.0.0.1'
@@ -129,6 +138,11 @@ class Program:
     def json(self):
         return json.loads(self.line())
 
+    def go_on(self):
+        """What a line on its standard input tells it."""
+        self.popen.stdin.write("\n")
+        self.popen.stdin.flush()
+
     def end(self):
         """Closes its standard input and returns its last words."""
         self.popen.stdin.close()
@@ -193,20 +207,26 @@ def wait_until_idle(limit):
 class Server:
     """What is measured: a node, or the bare limit."""
 
-    def __init__(self, pid, port, options):
-        self.pid, self.port, self.options = pid, port, options
+    def __init__(self, pid, port, options, node=None):
+        self.pid, self.port, self.options, self.node = pid, port, options, node
 
     def client(self, sessions, *options, cpu=None):
         return program("bench_client", "--port", self.port, "--clients", sessions, *self.options, *options, cpu=cpu)
 
+    def kill(self):
+        self.node.process.kill()
+        self.pid = None
+
 
 @contextlib.contextmanager
-def relay(cpu=None):
-    node = harness.Node(log_level="warning")
+def relay(cpu=None, **settings):
+    node = harness.Node(**{"log_level": "warning", **settings})
     try:
         pin(node.pid, cpu)
-        yield Server(node.pid, node.port, ["--token", site.all_seeing.token])
-        node.stop()
+        server = Server(node.pid, node.port, ["--token", site.all_seeing.token], node)
+        yield server
+        if server.pid is not None:
+            node.stop()
     finally:
         node.process.kill()
         site.nodes.remove(node)
@@ -276,25 +296,46 @@ def latency_rows(table, sessions, samples):
     table.add("latency", "  before it: BEGIN and pgrelay.emit, p50", "us", writer("statement"))
 
 
-def triggers(table, args):
-    """What the triggers cost a writer; measured by a script of its own."""
-    script = subprocess.run(
-        ["sh", os.path.join(HERE, "triggers.sh")], stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "BENCH_ROUNDS": str(max(4, 4 * args.repeats)), "BENCH_MILLION": "no"},
+def script_figures(script, wanted, *arguments, **environment):
+    """Runs one of our shell scripts; returns its figures, one a line of its output, and the output."""
+    done = subprocess.run(
+        ["sh", os.path.join(HERE, script), *arguments], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, **{name: str(value) for name, value in environment.items()}},
     )
     figures = {}
-    for line in script.stdout.splitlines():
+    for line in done.stdout.splitlines():
         words = line.split()
         with contextlib.suppress(ValueError, IndexError):
             figures[words[0]] = float(words[1])
-    if script.returncode != 0 or "trigger_ratio" not in figures:
-        raise Failure(f"triggers.sh ended with status {script.returncode}:\n{script.stdout}")
+    if done.returncode != 0 or wanted not in figures:
+        raise Failure(f"{script} ended with status {done.returncode}:\n{done.stdout}")
+    return figures, done.stdout
+
+
+def triggers(table, args):
+    """What the triggers cost a writer; measured by a script of its own."""
+    figures, output = script_figures("triggers.sh", "trigger_ratio", BENCH_ROUNDS=max(4, 4 * args.repeats), BENCH_MILLION="no")
     table.add(
         "triggers", "INSERT of 100 job events, with/without triggers", "ratio", [figures["trigger_ratio"]], bound=TRIGGER_RATIO,
-        note=script.stdout,
+        note=output,
     )
-    table.add("triggers", "  the same, with/without the log", "ratio", [figures["log_ratio"]])
+    table.add("triggers", "  the same, with/without the log", "ratio", [figures["log_ratio"]], bound=LOG_RATIO)
     table.add("triggers", "NOTIFYs of an INSERT of 10,000 job events", "", [figures["notifications_10000"]])
+
+
+def announce(table, args):
+    """16 writers, one job event a transaction, a disk whose flush takes 1 ms; measured by a script of its own."""
+    wait_until_idle(args.wait)
+    figures, output = script_figures(
+        "announce.sh", "deferred_ratio", os.path.join(PROGRAMS, "slow_flush.so"), BENCH_ROUNDS=max(4, 2 * args.repeats)
+    )
+    table.add("announce", "16 writers, flush 1 ms: plain INSERTs", "commits/s", [figures["plain_tps"]])
+    table.add("announce", "  job events, announced by the commit", "commits/s", [figures["commit_tps"]])
+    table.add("announce", "  job events, deferred", "commits/s", [figures["deferred_tps"]])
+    table.add(
+        "announce", "  plain INSERTs/deferred job events", "ratio", [1 / figures["deferred_ratio"]], bound=DEFERRED_RATIO, note=output
+    )
+    table.add("announce", "  one call of the announcer", "ms", [figures["announced_ms"]])
 
 
 def fanout(table, args):
@@ -376,7 +417,166 @@ def job(table, args):
     table.add("job", "  from its start to its end", "s", whole)
 
 
-SCENARIOS = {f.__name__: f for f in (latency, triggers, fanout, memory, job)}
+def catchup(table, args):
+    """100,000 events are committed while nobody listens; until a client has the last one."""
+    samples = {"lost": [], "restarted": []}
+    for _ in range(args.repeats):
+        samples["lost"].append(catch_up_lost(table, args))
+        samples["restarted"].append(catch_up_restarted(table, args))
+    catchup_rows(table, samples)
+
+
+def catch_up_lost(table, args):
+    """The node loses its sessions with the database, and gets new ones."""
+    with relay(log_level="info") as it, missing_client(it) as client:
+        client.line()
+        with kept_out():
+            range_of_log = miss_events()
+            wait_until_idle(args.wait)
+        result = table.check(client.json(), "catchup", "relay", 1)
+        result["seconds"] = result["last_us"] / 1e6 - listening_since()
+        result["log_ms"] = caught_up_ms(it.node)
+    return {**result, "bare": read_log(*range_of_log)}
+
+
+def catch_up_restarted(table, args):
+    """A client comes back to a node that was killed, and knows nothing."""
+    with relay() as it, missing_client(it, "--return") as client:
+        client.line()
+        it.kill()
+        range_of_log = miss_events()
+        with relay(port=it.port) as again:
+            wait_until_idle(args.wait)
+            client.go_on()
+            client.line()
+            result = table.check(client.json(), "catchup", "relay", 1)
+            result["seconds"] = (result["last_us"] - result["asked_us"]) / 1e6
+            expect(again.node, pgrelay_resumes_log_total=1)
+    return {**result, "bare": read_log(*range_of_log)}
+
+
+def missing_client(server, *options):
+    groups = {f"bench_{t}": list(range(25)) for t in range(4)}
+    return server.client(1, "--events", MISSED_EVENTS, "--message", json.dumps({"groups": groups}), "--patience", 300, *options)
+
+
+def miss_events():
+    """Commits the events, a hundred a transaction, of four types and a hundred topics. Returns the snapshots before and after."""
+    before = site.sql("SELECT pg_current_snapshot()")
+    site.sql(f"""DO $$ BEGIN
+        FOR batch IN 0..{MISSED_EVENTS // MISSED_BATCH - 1} LOOP
+            PERFORM pgrelay.emit_many(array_agg(('bench_' || n % 4, 'tick', (n / 4 % 25)::text,
+                    {event_sql('n', EVENT_OCTETS)})::pgrelay.new_event ORDER BY n))
+                FROM generate_series(batch * {MISSED_BATCH} + 1, (batch + 1) * {MISSED_BATCH}) n;
+            COMMIT;
+        END LOOP;
+    END $$""", "writer", 300)
+    return before, site.sql("SELECT pg_current_snapshot()")
+
+
+def event_sql(seq, octets):
+    """An SQL expression: the payload that bench_event_write() makes."""
+    stamp = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+    return (f"(SELECT jsonb_build_object('t', t, 'seq', {seq}, 'filler', repeat('x', {octets} - 30 - length(t || '' || {seq})))"
+            f" FROM (SELECT {stamp}) s (t))")
+
+
+def listening_since():
+    """When the LISTEN session's connection was made, by the clock of this host."""
+    return float(site.sql("SELECT extract(epoch FROM backend_start) FROM pg_stat_activity WHERE usename = 'node' "
+                          "AND application_name LIKE 'pgrelay listen%'"))
+
+
+def caught_up_ms(node):
+    told = eventually(lambda: re.search(r"stream: caught up: (\d+) events, (\d+) ms", node.log), what="the node says so")
+    if int(told.group(1)) != MISSED_EVENTS:
+        raise Failure(f"the node has caught up on {told.group(1)} events")
+    return int(told.group(2))
+
+
+def read_log(since, until):
+    """The seconds that a program needs which only reads the log."""
+    with program("bench_read", "--database", site.pg.conninfo("node"), "--since", since, "--until", until) as it:
+        result = it.json()
+    if result["rows"] != MISSED_EVENTS:
+        raise Failure(f"bench_read has read {result['rows']} rows")
+    return result["seconds"]
+
+
+def catchup_rows(table, samples):
+    def column(name, key):
+        return [s[key] for s in samples[name]]
+
+    for name, what in (("lost", "the node, bare: log_read alone"), ("restarted", "a client, node restarted")):
+        table.add(
+            "catchup", f"{MISSED_EVENTS:,} missed by {what}", "s", column(name, "seconds"), column(name, "bare"),
+            "ratio", MISSED_SECONDS,
+        )
+        if name == "lost":
+            table.add("catchup", "  of it, by the node's log", "ms", column(name, "log_ms"))
+
+
+def expect(node, **values):
+    """Metrics that must have these values, or the measurement is of something else."""
+    for name, value in values.items():
+        if node.metric(name) != value:
+            raise Failure(f"{name} is {node.metric(name):g} instead of {value}")
+
+
+def resume(table, args):
+    """1,000 clients hang up, a second passes, and they come back at once."""
+    samples = []
+    for _ in range(args.repeats):
+        with relay() as it, it.client(RETURNING, "--events", AWAY_EVENTS, "--return") as client:
+            client.line()
+            publish("--events", AWAY_EVENTS, "--rate", AWAY_EVENTS)
+            wait_until_idle(min(args.wait, 60))  # history_age is 120 s
+            before = cpu_seconds(it.pid)
+            client.go_on()
+            opened = client.json()["open_seconds"]
+            result = table.check(client.json(), "resume", "relay", RETURNING)
+            expect(it.node, pgrelay_resumes_total=RETURNING, pgrelay_resumes_log_total=0, pgrelay_log_rows_read_total=0)
+            result["server_us"] = (cpu_seconds(it.pid) - before) * 1e6 / RETURNING
+            samples.append({**result, "opened": opened, "seconds": (result["last_us"] - result["return_us"]) / 1e6})
+    table.add(
+        "resume", f"{RETURNING:,} come back at once, {AWAY_EVENTS:,} missed by each", "s", [s["seconds"] for s in samples],
+    )
+    table.add("resume", "  of it until all are in their groups again", "s", [s["opened"] for s in samples])
+    table.add("resume", "  server CPU a client", "us", [s["server_us"] for s in samples])
+    table.add("resume", "  events read from the log for it", "", [0] * args.repeats, bound=0)
+
+
+def tickets(table, args):
+    """A payload too big for a NOTIFY, for 100 clients: it is read from the log once."""
+    samples = []
+    for _ in range(args.repeats):
+        with relay() as it, it.client(TICKET_SESSIONS, "--events", 1) as client:
+            client.line()
+            wait_until_idle(args.wait)
+            committed = emit_big()
+            result = table.check(client.json(), "tickets", "relay", TICKET_SESSIONS)
+            expect(it.node, pgrelay_tickets_total=1, pgrelay_tickets_read_total=1)
+            samples.append({**result, "ms": (result["last_us"] - committed * 1e6) / 1e3})
+    table.add(
+        "tickets", f"{TICKET_OCTETS:,} octets to {TICKET_SESSIONS} clients, from COMMIT", "ms", [s["ms"] for s in samples]
+    )
+    table.add("tickets", "  times the payload is read from the log", "", [1] * args.repeats, bound=1)
+
+
+def emit_big():
+    """Returns the time before COMMIT."""
+    writer = site.session("writer")
+    try:
+        writer("BEGIN")
+        writer(f"SELECT pgrelay.emit('bench', 'tick', '1', {event_sql(1, TICKET_OCTETS)})")
+        committed = time.time()
+        writer("COMMIT")
+        return committed
+    finally:
+        writer.close()
+
+
+SCENARIOS = {f.__name__: f for f in (latency, triggers, announce, fanout, memory, job, catchup, resume, tickets)}
 
 
 # ---- all of it ----

@@ -1,5 +1,14 @@
 # End-to-end tests: each file starts its own PostgreSQL and its own nodes. The longest come first, for make -j.
 E2E_TESTS = \
+	%D%/test_loss_nodes.py \
+	%D%/test_loss_gaps.py \
+	%D%/test_loss_sessions.py \
+	%D%/test_loss_server.py \
+	%D%/test_loss_network.py \
+	%D%/test_announce.py \
+	%D%/test_promotion.py \
+	%D%/test_failover.py \
+	%D%/test_pooler.py \
 	%D%/test_run.py \
 	%D%/test_database.py \
 	%D%/test_chaos.py \
@@ -14,9 +23,10 @@ E2E_TESTS = \
 	%D%/test_cli.py \
 	%D%/test_clients.py \
 	%D%/test_browser.py \
+	%D%/test_sse.py \
 	%D%/test_http.py \
 	%D%/test_harness.py
 EXTRA_DIST += $(E2E_TESTS) \
-	%D%/harness.py %D%/wire.py %D%/package.json %D%/package-lock.json \
+	%D%/harness.py %D%/wire.py %D%/replication.py %D%/faults.py %D%/libpq.py %D%/loss.py %D%/wall.py %D%/chromium.py %D%/stream.py %D%/package.json %D%/package-lock.json \
 	%D%/clients/connect.js %D%/clients/count_ws.cjs %D%/clients/monitor.js %D%/clients/monitor_class.py \
 	%D%/clients/monitor_simple.py %D%/clients/use_ws.cjs

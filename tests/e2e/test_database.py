@@ -288,20 +288,27 @@ def test_a_node_started_before_the_database():
 def test_a_node_without_the_schema_says_so():
     site.sql("CREATE DATABASE empty")
     with Node(database=site.pg.conninfo("node", "empty"), wait=False, **FAST) as node:
-        answer = eventually(lambda: is_unready(node))
-        client = node.dial("/websocket/?token=x")
-        assert client.status == 503, client.status
-        answer = is_unready(node)
-        assert "schema" in (answer.body + node.log), (answer.body, node.log)
+        eventually(lambda: is_unready(node))
+
+        def says_so():
+            client = node.dial("/websocket/?token=x")
+            assert client.status == 503, client.status
+            return "schema" in is_unready(node).body + node.log
+
+        eventually(says_so)
 
 
 def test_a_node_whose_role_lacks_rights_says_so():
     site.sql("CREATE ROLE outsider LOGIN")
     with Node(database=site.pg.conninfo("outsider"), wait=False, **FAST) as node:
-        answer = eventually(lambda: is_unready(node))
-        client = node.dial("/websocket/?token=x")
-        assert client.status == 503, client.status
-        assert "permission denied" in answer.body + node.log, (answer.body, node.log)
+        eventually(lambda: is_unready(node))
+
+        def says_so():
+            client = node.dial("/websocket/?token=x")
+            assert client.status == 503, client.status
+            return "permission denied" in node.log
+
+        eventually(says_so)
 
 
 def test_a_wrong_password_or_port_is_told_by_readyz():

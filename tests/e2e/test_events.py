@@ -122,6 +122,15 @@ def test_a_big_payload_nobody_waits_for_is_never_read():
     assert site.node.metric("pgrelay_tickets_read_total") == before
 
 
+def test_a_big_payload_is_read_once_for_all_who_want_it():
+    crowd = [client(demo=[9]) for _ in range(100)]
+    before = site.node.metric("pgrelay_tickets_read_total")
+    site.sql("SELECT pgrelay.emit('demo', 'x', '9', jsonb_build_object('pad', repeat('x', 1000000)))", "writer")
+    for c in crowd:
+        assert c.json() == {"pad": "x" * 1000000}
+    assert site.node.metric("pgrelay_tickets_read_total") == before + 1
+
+
 # ---- transactions ----
 
 
@@ -334,6 +343,7 @@ def test_a_forged_ticket_shows_no_other_topics_payload():
     notify(f"t {secret} 1 mine.x.1 {octets} {digest} -")
     eventually(lambda: site.node.metric("pgrelay_tickets_failed_total") == failed + 1, what="the forged ticket finds nothing")
     site.emit("mine", "x", "1", {"n": 1})
+    assert c.json() == {"gap": {"groups": ["mine-1"], "reason": "payload"}}
     assert c.json() == {"n": 1}
 
 

@@ -2,10 +2,11 @@
 """Clients that break the rules, and what it costs them; nobody else notices."""
 import json
 import os
+import signal
 import socket
 import time
 
-from harness import WRAPPER, Node, eventually, is_sanitized, main, seconds, site
+from harness import WRAPPER, Node, eventually, is_sanitized, main, quote, seconds, site
 from wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Closed, WebSocket, close_payload, make_frame
 
 LIMIT = 1 << 20
@@ -403,6 +404,59 @@ def test_a_client_that_pings_and_never_reads_costs_no_memory():
     if not is_sanitized() and not WRAPPER:
         assert grown < 60, f"the node grew by {grown:.0f} MB for {sent >> 20} MB of pings"
     client().assert_alive()
+
+
+def test_a_cursor_client_behind_a_ticket_that_is_slow_is_not_too_slow():
+    """Each turn's cursor behind the ticket held a block, which counted against queue_limit."""
+    with Node(queue_limit="1MB") as node:
+        c = client(node)
+        assert c.ask({"groups": {"demo": [1]}, "cursor": True})[1]["groups_current"] == ["demo-1"]
+        query = int(site.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'pgrelay query'"))
+        os.kill(query, signal.SIGSTOP)
+        try:
+            site.emit("demo", "x", "1", {"big": "x" * 20000})
+            for n in range(300):
+                site.emit("demo", "x", "1", {"n": n})
+            eventually(lambda: node.metric("pgrelay_events_total") >= 301, what="all has been heard")
+        finally:
+            os.kill(query, signal.SIGCONT)
+        messages = []
+        while len(messages) < 301:
+            message = c.json()
+            if "cursor" not in message:
+                messages.append(message)
+        assert [m.get("n") for m in messages] == [None, *range(300)], messages[:3]
+
+
+# ---- whoever may NOTIFY ----
+
+
+def forge(channel, *payloads):
+    for payload in payloads:
+        site.sql(f"SELECT pg_notify({quote(channel)}, {quote(payload)})", "writer")
+
+
+def test_a_forged_deferred_batch_is_read_from_the_log_for_once_only():
+    with Node() as node:
+        c = client(node).join(demo=[1])
+        before = node.metric("pgrelay_catch_ups_total")
+        forge("pgrelay", "d 999999999:999999999: 999999999:999999999:")
+        eventually(lambda: node.metric("pgrelay_records_malformed_total") == 1, what="the batch is found to be none")
+        site.emit("demo", "x", "1", {"n": 1})
+        assert c.json() == {"n": 1}
+        assert node.metric("pgrelay_catch_ups_total") == before + 1
+
+
+def test_a_forged_batch_from_the_future_hides_nothing_for_long():
+    site.sql("SELECT pgrelay.announce_set('later', 'deferred')")
+    with Node(probe_interval="200ms") as node:
+        c = client(node).join(later=[1])
+        site.emit("later", "x", "1", {"n": 0})
+        assert c.json() == {"n": 0}
+        forge("pgrelay", "d 3:3: 999999999:999999999:")
+        for n in range(1, 20):
+            site.emit("later", "x", "1", {"n": n})
+        assert c.take(19) == [{"n": n} for n in range(1, 20)]
 
 
 if __name__ == "__main__":

@@ -83,7 +83,12 @@ def test_two_nodes_share_a_port_when_told_to():
     with Node(reuse_port="on") as first:
         with Node(reuse_port="on", port=first.port, node="second", wait=False) as second:
             eventually(lambda: "ready" in second.log or "listening" in second.log or "serving" in second.log, what="the second is up")
-            client = first.connect(site.all_seeing)
+
+            def connected():  # whichever of the two takes it: it may not hear events yet
+                with contextlib.suppress(AssertionError):
+                    return first.connect(site.all_seeing)
+
+            client = eventually(connected)
             client.assert_alive()
         client.close()
 

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """pgrelay watch: a job's output in a terminal, its status as exit status, back again after every loss."""
+import contextlib
 import json
 import os
 import re
 import signal
+import sys
 
-from harness import Node, eventually, main, site
+from harness import Node, Process, eventually, free_port, main, need_module, site
+from faults import with_clock
 
 
 def start(*argv, user=None, node=None, token=None, env=None):
@@ -257,51 +260,327 @@ def test_a_broken_url_is_said():
         assert done.returncode in (1, 2) and done.stderr, (url, done.returncode)
 
 
-# ---- losses ----
+# ---- losses: what passed meanwhile comes, nothing comes twice ----
 
 
-def test_it_reconnects_when_the_node_restarts():
+def is_back(node):
+    eventually(lambda: node.metric("pgrelay_subscriptions") > 0, what="watch is back")
+
+
+def lines(*counters):
+    return "".join(f"line {n}\n" for n in counters)
+
+
+def test_lines_that_pass_while_the_node_restarts():
     first = Node()
     job = site.job(status="running")
     process = start(f"job_events-{job}", "--until-finished", node=first)
     process.ready()
-    site.sql(f"INSERT INTO pgrelay.job_event (job_id, counter, stdout) VALUES ({job}, 1, 'before')", "writer")
-    process.wait_for("before")
+    insert_lines(job, 1)
+    process.wait_for("line 1")
     first.stop()
-    process.wait_for("connect", stream="err")
+    insert_lines(job, 2, 3)
     with Node(port=first.port) as second:
-        eventually(lambda: second.metric("pgrelay_subscriptions") > 0, what="watch is back")
-        site.sql(f"INSERT INTO pgrelay.job_event (job_id, counter, stdout) VALUES ({job}, 2, 'after')", "writer")
-        process.wait_for("after")
-        site.sql(f"UPDATE pgrelay.job SET status = 'successful' WHERE id = {job}", "writer")
+        is_back(second)
+        insert_lines(job, 4)
+        finish(job)
         assert process.wait() == 0, process.describe()
-    assert process.out == "before\nafter\n", process.describe()
+    assert process.out == lines(1, 2, 3, 4) and "missing" not in process.err, process.describe()
 
 
-def test_a_job_that_ended_while_it_was_away_is_noticed_and_that_lines_may_be_missing():
+def test_a_job_that_ends_while_the_node_is_away():
+    for before, meanwhile in (((1, 2), (3,)), ((), (1, 2)), ((1, 2), ())):
+        first = Node()
+        job = site.job(status="running")
+        process = start(f"job_events-{job}", "--until-finished", node=first)
+        process.ready()
+        for n in before:
+            insert_lines(job, n)
+        eventually(lambda: process.out == lines(*before), what=process.describe())
+        first.process.kill()
+        for n in meanwhile:
+            insert_lines(job, n)
+        finish(job, "failed")
+        with Node(port=first.port):
+            assert process.wait() == 1, process.describe()
+        assert process.out == lines(*before, *meanwhile) and "missing" not in process.err, process.describe()
+
+
+def test_a_job_writes_on_while_the_node_is_killed_again_and_again():
+    node, count = Node(), 60_000
+    job = site.job()
+    process = start(f"job_events-{job}", "--until-finished", node=node)
+    process.ready()
+    job_process = site.start("run", "--quiet", "--job", job, "--", "seq", "1", count, user="writer")
+    for _ in range(3):
+        so_far = len(process.out)
+        eventually(lambda: len(process.out) > so_far or not process.is_running(), 60, "more lines\n" + process.describe())
+        node.process.kill()
+        node = Node(port=node.port, wait=False)
+    assert job_process.wait(120) == 0, job_process.describe()
+    assert process.wait(120) == 0, process.describe()
+    assert process.out.splitlines() == [str(n) for n in range(1, count + 1)], (len(process.out), process.describe())
+    assert "missing" not in process.err, process.describe()
+    node.wait_ready()
+    node.stop()
+
+
+def test_it_goes_on_at_another_node():
+    """Several URLs, as options or in the environment; a job's lines, and other messages that are equal."""
+    for several in (lambda a, b: (("--url", a, "--url", b), {}), lambda a, b: ((), {"PGRELAY_URL": f"{a}, {b}"})):
+        nodes = [Node(), Node()]
+        argv, env = several(*(n.url() for n in nodes))
+        job = site.job(status="running")
+        follower = start(f"job_events-{job}", "--until-finished", *argv, node=nodes[0], env=env)
+        follower.ready()
+        others = start("demo-1", "--json", *argv, node=nodes[0], env=env)
+        others.ready()
+        sent = 0
+        for round in range(4):
+            for _ in range(3):
+                site.emit("demo", "x", "1", {"n": 7})
+                insert_lines(job, sent := sent + 1)
+            eventually(lambda: follower.out == lines(*range(1, sent + 1)), what="the lines\n" + follower.describe())
+            eventually(lambda: len(others.out.splitlines()) == sent, what="the messages\n" + others.describe())
+            if round == 3:
+                break
+            gone = nodes[round % 2]
+            gone.process.kill()
+            site.emit("demo", "x", "1", {"n": 7})
+            insert_lines(job, sent := sent + 1)
+            is_back(nodes[(round + 1) % 2])
+            nodes[round % 2] = Node(port=gone.port)
+        site.emit("demo", "x", "1", {"n": "end"})
+        others.wait_for("end")
+        assert others.out == '{"n": 7}\n' * sent + '{"n": "end"}\n', others.describe()
+        finish(job)
+        assert follower.wait() == 0, follower.describe()
+        others.kill()
+        for node in nodes:
+            node.stop()
+
+
+def test_urls_are_tried_in_turn():
+    with Node() as gone:
+        dead = gone.url()
+    job = finished_job("successful")
+    done = site.pgrelay("watch", f"job_events-{job}", "--until-finished", "--url", dead, "--url", site.node.url(), "--token", site.all_seeing.token)
+    assert dead in done.stderr and f"connected to {site.node.url()}" in done.stderr, done.stderr
+    done = site.pgrelay("watch", f"job_events-{job}", "--until-finished", env={
+        "PGRELAY_URL": f"{dead},{site.node.url()}", "PGRELAY_TOKEN": site.all_seeing.token})
+    for urls in ("ws://127.0.0.1:1,nonsense", ","):
+        site.pgrelay("watch", f"job_events-{job}", env={"PGRELAY_URL": urls}, status=2)
+
+
+def test_a_status_is_not_shown_twice():
     first = Node()
     job = site.job(status="running")
-    process = start(f"job_events-{job}", "--until-finished", node=first)
-    process.ready()
-    first.stop()
-    site.sql(f"UPDATE pgrelay.job SET status = 'failed' WHERE id = {job}", "writer")
-    with Node(port=first.port):
-        assert process.wait() == 5, process.describe()
-        assert "failed" in process.err and "missing" in process.err, process.describe()
-
-
-def test_lines_missed_while_it_was_away_are_5():
-    first = Node()
-    job = site.job(status="running")
-    process = start(f"job_events-{job}", "--until-finished", node=first)
-    process.ready()
-    first.stop()
-    site.sql(f"INSERT INTO pgrelay.job_event (job_id, counter, stdout) VALUES ({job}, 1, 'missed')", "writer")
+    process = start(f"job_events-{job}", f"jobs-{job}", "--until-finished", node=first)
+    process.wait_for("running")
+    insert_lines(job, 1)
+    process.wait_for("line 1")
+    first.process.kill()
+    insert_lines(job, 2)
     with Node(port=first.port) as second:
-        eventually(lambda: second.metric("pgrelay_subscriptions") > 0, what="watch is back")
-        site.sql(f"INSERT INTO pgrelay.job_event (job_id, counter, stdout) VALUES ({job}, 2, 'seen')", "writer")
-        site.sql(f"UPDATE pgrelay.job SET status = 'successful' WHERE id = {job}", "writer")
-        assert process.wait() == 5, process.describe()
+        is_back(second)
+        insert_lines(job, 3)
+        process.wait_for("line 3")
+        finish(job)
+        assert process.wait() == 0, process.describe()
+    shown = process.out.splitlines()
+    assert [line.split(":")[-1].strip() for line in shown] == ["running", "line 1", "line 2", "line 3", "3 events", "successful"], process.describe()
+
+
+# ---- gaps ----
+
+
+@contextlib.contextmanager
+def not_logged(type):
+    site.sql(f"SELECT pgrelay.logged_set('{type}', false)", "owner")
+    yield
+    site.sql(f"SELECT pgrelay.logged_set('{type}', true)", "owner")
+
+
+def test_lines_that_are_lost_are_5_and_said():
+    with not_logged("job_events"):
+        first = Node()
+        job = site.job(status="running")
+        process = start(f"job_events-{job}", "--until-finished", node=first)
+        process.ready()
+        insert_lines(job, 1)
+        process.wait_for("line 1")
+        first.process.kill()
+        insert_lines(job, 2, 3)
+        with Node(port=first.port) as second:
+            is_back(second)
+            process.wait_for(f"messages of job_events-{job} are missing: exempt (", stream="err")
+            insert_lines(job, 4)
+            process.wait_for("line 4")
+            process.wait_for("2 of the lines before its line 4 are missing", stream="err")
+            finish(job)
+            assert process.wait(90) == 5, process.describe()
+    assert process.out == lines(1, 4) and "2 of its lines are missing" in process.err, process.describe()
+
+
+def test_a_gap_in_which_no_lines_were_is_none_missing():
+    with not_logged("job_events"):
+        first = Node()
+        job = site.job(status="running")
+        process = start(f"job_events-{job}", "--until-finished", "--json", node=first)
+        process.ready()
+        insert_lines(job, 1)
+        process.wait_for("line 1")
+        first.process.kill()
+        with Node(port=first.port) as second:
+            is_back(second)
+            process.wait_for("are missing: exempt (", stream="err")
+            insert_lines(job, 2)
+            finish(job)
+            assert process.wait() == 0, process.describe()
+    shown = [json.loads(line) for line in process.out.splitlines()]
+    assert [m.get("counter") or m["gap"]["reason"] for m in shown] == [1, "exempt", 2], process.describe()
+
+
+def test_an_end_that_is_gone_from_the_log():
+    """The status is asked for; how many lines there were nobody knows."""
+    with with_clock() as clock:
+        first = Node()
+        job = site.job(status="running")
+        process = start(f"job_events-{job}", "--until-finished", node=first)
+        process.ready()
+        insert_lines(job, 1)
+        process.wait_for("line 1")
+        first.process.kill()
+        insert_lines(job, 2)
+        finish(job, "failed")
+        for _ in range(6):
+            clock.forward(700)
+            site.emit("demo", "x", "1", {})
+            site.sql("SELECT pgrelay.log_rotate()", "owner")
+        with Node(port=first.port):
+            assert process.wait(90) == 5, process.describe()
+    assert re.search(rf"messages of .*job_events-{job}.* are missing: retention \(", process.err), process.describe()
+    assert "ended: failed" in process.err and "may be missing" in process.err, process.describe()
+
+
+# ---- a node that knows no cursors, or takes none ----
+
+# Passes messages on to the node at URL, but for cursors in requests: it takes them out, or gives another for them.
+OTHER_NODE = """
+import asyncio, json, sys, websockets
+
+async def client(ws):
+    headers = {"Authorization": ws.request_headers["Authorization"]}
+    async with websockets.connect(sys.argv[2], extra_headers=headers, max_size=None) as node:
+        async def requests():
+            async for text in ws:
+                message = json.loads(text)
+                if sys.argv[3] == "without":
+                    message.pop("cursor", None)
+                elif isinstance(message.get("cursor"), str):
+                    message["cursor"] = sys.argv[3]
+                await node.send(json.dumps(message))
+        async def messages():
+            async for text in node:
+                await ws.send(text)
+        await asyncio.wait([asyncio.create_task(requests()), asyncio.create_task(messages())], return_when=asyncio.FIRST_COMPLETED)
+
+async def main():
+    async with websockets.serve(client, "127.0.0.1", int(sys.argv[1]), max_size=None):
+        print("serving", flush=True)
+        await asyncio.Future()
+
+asyncio.run(main())
+"""
+
+
+class OtherNode:
+    def __init__(self, cursor="without"):
+        need_module("websockets", "python3-websockets")
+        self.port = free_port()
+        self.cursor = cursor
+        self.start()
+
+    def start(self):
+        self.process = Process([sys.executable, "-c", OTHER_NODE, str(self.port), site.node.url(), self.cursor], name="other-node")
+        self.process.wait_for("serving")
+
+    def url(self):
+        return f"ws://127.0.0.1:{self.port}/"
+
+
+def nobody_is_there():
+    eventually(lambda: site.node.metric("pgrelay_sessions") == 0, what="nobody is there")
+
+
+def start_at_other_node(*argv, cursor="without"):
+    nobody_is_there()
+    other = OtherNode(cursor)
+    process = start(*argv, env={"PGRELAY_URL": other.url()})
+    process.ready()
+    return other, process
+
+
+def test_without_cursors_lines_missed_while_it_was_away_are_5():
+    job = site.job(status="running")
+    old, process = start_at_other_node(f"job_events-{job}", "--until-finished")
+    insert_lines(job, 1)
+    process.wait_for("line 1")
+    old.process.kill()
+    insert_lines(job, 2)
+    nobody_is_there()
+    old.start()
+    is_back(site.node)
+    insert_lines(job, 3)
+    process.wait_for("1 of the lines before its line 3 are missing", stream="err")
+    finish(job)
+    assert process.wait() == 5, process.describe()
+    assert process.out == lines(1, 3), process.describe()
+
+
+def test_without_cursors_a_job_that_ended_while_it_was_away_may_have_had_lines():
+    job = site.job(status="running")
+    old, process = start_at_other_node(f"job_events-{job}", "--until-finished")
+    old.process.kill()
+    finish(job, "failed")
+    old.start()
+    assert process.wait() == 5, process.describe()
+    assert "failed" in process.err and "may be missing" in process.err, process.describe()
+
+
+def test_without_cursors_equal_messages_are_all_shown():
+    old, process = start_at_other_node("demo-1")
+    site.emit("demo", "x", "1", {"n": 1})
+    process.wait_for('{"n": 1}')
+    old.process.kill()
+    nobody_is_there()
+    old.start()
+    is_back(site.node)
+    site.emit("demo", "x", "1", {"n": 1})
+    site.emit("demo", "x", "1", {"n": 2})
+    process.wait_for('{"n": 2}')
+    assert process.out.splitlines() == ['{"n": 1}', '{"n": 1}', '{"n": 2}'], process.describe()
+
+
+def test_a_cursor_that_is_not_taken_is_given_up_and_said():
+    job = site.job(status="running")
+    other, process = start_at_other_node(f"job_events-{job}", "--until-finished", cursor="!")
+    insert_lines(job, 1)
+    process.wait_for("line 1")
+    other.process.kill()
+    insert_lines(job, 2)
+    nobody_is_there()
+    other.start()
+    process.wait_for("does not take the cursor: this is no cursor", stream="err")
+    is_back(site.node)
+    insert_lines(job, 3)
+    process.wait_for("1 of the lines before its line 3 are missing", stream="err")
+    finish(job)
+    assert process.wait() == 5, process.describe()
+    assert process.out == lines(1, 3), process.describe()
+
+
+# ---- the start ----
 
 
 def test_it_waits_for_a_node_that_is_not_up_yet():

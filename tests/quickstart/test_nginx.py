@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """contrib/nginx/pgrelay.conf before a node, by a real nginx: only names, ports and paths are put in place."""
+import http.client
 import json
 import os
 import re
@@ -94,6 +95,21 @@ def test_events_come_through_at_once():
             site.emit("demo", "x", "1", {"n": n})
             assert json.loads(client.recv())["n"] == n
         client.close()
+
+
+def test_server_sent_events_come_through_at_once():
+    user = site.user("demo.*.*")
+    connection = http.client.HTTPSConnection("localhost", nginx.port, context=nginx.context, timeout=20)
+    connection.request("GET", f"/events?groups=demo-1&token={user.token}", headers={"Accept-Encoding": "gzip"})
+    answer = connection.getresponse()
+    assert (answer.status, answer.getheader("Content-Type")) == (200, "text/event-stream"), answer.status
+    assert answer.readline() == b"event: groups\n"
+    for n in range(3):
+        site.emit("demo", "x", "1", {"n": n})
+        while (line := answer.readline()) != f'data: {{"n": {n}}}\n'.encode():
+            assert line, "the stream ended"
+    connection.close()
+    eventually(lambda: site.node.metric("pgrelay_sessions") == 0, what="the node hears that the client has closed")
 
 
 def test_cookies_of_the_site_are_taken_and_those_of_others_are_not():

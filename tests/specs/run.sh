@@ -1,9 +1,9 @@
 #!/bin/sh
 # The tests of what concurrent sessions do: run.sh [SPEC]...  Prints TAP.
 #
-# Each is specs/SPEC.spec, what it must print expected/SPEC.out; and at last, two
-# installs at the same time.  REGRESS_SAVE=DIRECTORY keeps the output of specs
-# that failed.
+# Each is specs/SPEC.spec, what it must print expected/SPEC.out; and at last, what
+# no spec can do: installs at the same time, a crash.
+# REGRESS_SAVE=DIRECTORY keeps the output of specs that failed.
 here=$(cd "$(dirname "$0")" && pwd) || exit 99
 . "$here/../sql/server.sh"
 
@@ -24,22 +24,77 @@ concurrent_installs() {
 	done
 }
 
-[ $# -gt 0 ] || set -- commit_order rollback log_rotate
-server_start fsync=off log_min_error_statement=panic
+# value DATABASE STATEMENT: what the statement returns.
+value() {
+	server_psql "$1" -A -t -c "$2"
+}
+
+# wait_for DATABASE CONDITION: until a query says yes, for a minute at most.
+wait_for() {
+	deadline=$(($(date +%s) + 60))
+	until [ "$(value "$1" "SELECT $2")" = t ]; do
+		[ "$(date +%s)" -lt "$deadline" ] || {
+			echo "gave up waiting for: $2"
+			return 1
+		}
+	done
+}
+
+# What a crash takes from an UNLOGGED log is known afterwards, what it leaves of a
+# LOGGED one is read.
+crash() {
+	for kind in logged unlogged; do
+		value postgres "CREATE DATABASE crash_$kind" || return 1
+		server_psql "crash_$kind" -1 <"$work/schema.sql" || return 1
+		value "crash_$kind" "SELECT pgrelay.setting_set('log', '$kind')" || return 1
+		value "crash_$kind" 'SELECT pgrelay.log_rotate()' &&
+			value "crash_$kind" 'SELECT pgrelay.log_rotate()' || return 1
+		value "crash_$kind" 'CREATE TABLE place AS SELECT pg_current_snapshot() AS since' || return 1
+		value "crash_$kind" "SELECT pgrelay.emit('t', 'a', 'k', '{}')" || return 1
+	done
+	# (a checkpoint, for fsync is off)
+	value postgres CHECKPOINT && as_server "$pg_bindir/pg_ctl" -D "$work/data" -m immediate -w stop &&
+		as_server "$pg_bindir/pg_ctl" -D "$work/data" -l "$work/server.log" -w start || return 1
+
+	read="SELECT concat_ws(' ', coalesce(pgrelay.log_covers(since, since, NULL, NULL), 'all'),
+	          (SELECT count(*) FROM pgrelay.log_read(since, since, pg_current_snapshot(), pg_current_snapshot(), NULL, NULL, NULL)))
+	      FROM place"
+	[ "$(value crash_logged "$read")" = 'all 1' ] && [ "$(value crash_unlogged "$read")" = 'unlogged 0' ] || return 1
+	for kind in logged unlogged; do
+		value "crash_$kind" 'SELECT pgrelay.log_rotate()' || return 1
+	done
+	[ "$(value crash_logged "$read")" = 'all 1' ] && [ "$(value crash_unlogged "$read")" = 'unlogged 0' ] || return 1
+	value crash_unlogged 'UPDATE place SET since = pg_current_snapshot()' &&
+		value crash_unlogged "SELECT pgrelay.emit('t', 'a', 'k', '{}')" || return 1
+	[ "$(value crash_unlogged "$read")" = 'all 1' ]
+}
+
+# report NAME: runs the function, and prints its result as a line of TAP.
+report() {
+	test_count=$((test_count + 1))
+	if "$1" >"$work/$1.log" 2>&1; then
+		echo "ok $test_count - $1"
+	else
+		echo "not ok $test_count - $1"
+		sed 's/^/# /' "$work/$1.log"
+		failed=$((failed + 1))
+	fi
+}
+
+[ $# -gt 0 ] || set -- commit_order rollback log_rotate announce late_lines
+# (with the order of commits known: the SQL tests are without)
+server_start fsync=off log_min_error_statement=panic track_commit_timestamp=on
 schema_print >"$work/schema.sql"
+cp "$here/../sql/version_1.sql" "$work/"
 server_psql postgres -c 'CREATE DATABASE specs'
 server_psql specs -1 <"$work/schema.sql" || bail_out "the schema cannot be installed"
+server_psql postgres -c 'CREATE ROLE test_owner LOGIN'
 
-echo "1..$(($# + 1))"
+echo "1..$(($# + 2))"
 test_count=0
 failed=0
 regress_run "$pg_testdir/isolation/pg_isolation_regress" specs specs "$@"
-if concurrent_installs; then
-	echo "ok $((test_count + 1)) - concurrent_installs"
-else
-	echo "not ok $((test_count + 1)) - concurrent_installs"
-	sed 's/^/# /' "$work"/install_*
-	failed=$((failed + 1))
-fi
+report concurrent_installs
+report crash
 server_log_on_failure
 [ "$failed" = 0 ]

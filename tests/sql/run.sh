@@ -7,7 +7,7 @@
 here=$(cd "$(dirname "$0")" && pwd) || exit 99
 . "$here/server.sh"
 
-all="install settings emit packing watch jobs job_events log access privileges reinstall"
+all="install settings emit event_types packing watch jobs job_events log read announce health access privileges reinstall upgrade"
 tests=install
 [ $# -gt 0 ] || set -- $all
 for test; do
@@ -16,6 +16,7 @@ done
 
 server_start fsync=off log_min_error_statement=panic
 schema_print >"$work/schema.sql"
+cp "$here/version_1.sql" "$work/"
 # the same with a spy in the place of pg_notify()
 sed 's/pg_notify(/public.spy_notify(/' "$work/schema.sql" >"$work/schema_spy.sql"
 # the same from the future
@@ -27,6 +28,21 @@ cat >"$work/show_locks.sql" <<'EOF'
 SELECT l.relation::regclass, l.mode FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
 WHERE l.pid = pg_backend_pid() AND c.relnamespace = 'pgrelay'::regnamespace
   AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+EOF
+
+# all that there is in the schema
+cat >"$work/things.sql" <<'EOF'
+SELECT concat_ws(' ', p.oid::regprocedure, obj_description(p.oid, 'pg_proc'), md5(p.prosrc), p.proacl) FROM pg_proc p
+WHERE p.pronamespace = 'pgrelay'::regnamespace AND p.proname !~ '^watch_[0-9]'
+UNION ALL
+SELECT concat_ws(' ', c.relkind, c.oid::regclass, obj_description(c.oid, 'pg_class'), c.relpersistence, c.relacl,
+                 (SELECT string_agg(concat_ws(' ', a.attname, a.atttypid::regtype, a.attnotnull, a.atthasdef), ', ' ORDER BY a.attname)
+                  FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0))
+FROM pg_class c WHERE c.relnamespace = 'pgrelay'::regnamespace
+UNION ALL
+SELECT pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+WHERE c.relnamespace = 'pgrelay'::regnamespace AND NOT t.tgisinternal
+ORDER BY 1
 EOF
 
 set -- $tests

@@ -2,20 +2,37 @@
 UNIT_TESTS = \
 	%D%/test_event \
 	%D%/test_hub \
+	%D%/test_idset \
+	%D%/test_snapshot \
+	%D%/test_position \
+	%D%/test_history \
 	%D%/test_msg \
 	%D%/test_sendq \
 	%D%/test_ws \
 	%D%/test_conf \
 	%D%/test_credential \
 	%D%/test_awx \
+	%D%/test_sse_request \
+	%D%/test_http_request \
 	%D%/test_run_lines \
-	%D%/test_loop
+	%D%/test_watch_cursor \
+	%D%/test_watch_jobs \
+	%D%/test_loop \
+	%D%/test_pg_hosts
 check_PROGRAMS += $(UNIT_TESTS)
 
 %C%_test_event_SOURCES = %D%/test_event.c %D%/tap.h
 %C%_test_event_LDADD = $(PGRELAY_LIBS)
 %C%_test_hub_SOURCES = %D%/test_hub.c %D%/tap.h
 %C%_test_hub_LDADD = $(PGRELAY_LIBS)
+%C%_test_idset_SOURCES = %D%/test_idset.c %D%/tap.h
+%C%_test_idset_LDADD = $(PGRELAY_LIBS)
+%C%_test_snapshot_SOURCES = %D%/test_snapshot.c %D%/tap.h
+%C%_test_snapshot_LDADD = $(PGRELAY_LIBS)
+%C%_test_position_SOURCES = %D%/test_position.c %D%/stream_model.h %D%/tap.h
+%C%_test_position_LDADD = $(PGRELAY_LIBS)
+%C%_test_history_SOURCES = %D%/test_history.c %D%/stream_model.h %D%/tap.h
+%C%_test_history_LDADD = $(PGRELAY_LIBS)
 %C%_test_msg_SOURCES = %D%/test_msg.c %D%/tap.h
 %C%_test_msg_LDADD = $(PGRELAY_LIBS)
 %C%_test_sendq_SOURCES = %D%/test_sendq.c %D%/tap.h
@@ -28,7 +45,17 @@ check_PROGRAMS += $(UNIT_TESTS)
 %C%_test_credential_LDADD = $(PGRELAY_LIBS)
 %C%_test_awx_SOURCES = %D%/test_awx.c %D%/tap.h
 %C%_test_awx_LDADD = $(PGRELAY_LIBS)
+%C%_test_sse_request_SOURCES = %D%/test_sse_request.c %D%/tap.h
+%C%_test_sse_request_LDADD = $(PGRELAY_LIBS)
+%C%_test_http_request_SOURCES = %D%/test_http_request.c %D%/tap.h
+%C%_test_http_request_LDADD = $(PGRELAY_LIBS)
 %C%_test_run_lines_SOURCES = %D%/test_run_lines.c %D%/tap.h
 %C%_test_run_lines_LDADD = $(PGRELAY_LIBS)
+%C%_test_watch_cursor_SOURCES = %D%/test_watch_cursor.c %D%/tap.h
+%C%_test_watch_cursor_LDADD = $(PGRELAY_LIBS)
+%C%_test_watch_jobs_SOURCES = %D%/test_watch_jobs.c %D%/tap.h
+%C%_test_watch_jobs_LDADD = $(PGRELAY_LIBS)
 %C%_test_loop_SOURCES = %D%/test_loop.c %D%/tap.h
 %C%_test_loop_LDADD = $(PGRELAY_LIBS)
+%C%_test_pg_hosts_SOURCES = %D%/test_pg_hosts.c %D%/tap.h
+%C%_test_pg_hosts_LDADD = $(PGRELAY_LIBS)

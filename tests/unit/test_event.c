@@ -33,7 +33,7 @@ record_print(FILE *out, const struct record *r)
 {
 	switch (r->kind) {
 	case RECORD_EVENT:
-		fprintf(out, "e %lld %lld ", (long long)r->id, (long long)r->time_us);
+		fprintf(out, "%c %lld %lld ", r->logged ? 'e' : 'u', (long long)r->id, (long long)r->time_us);
 		topic_print(out, &r->topic);
 		slice_print(out, " ", r->payload);
 		return;
@@ -46,6 +46,16 @@ record_print(FILE *out, const struct record *r)
 		return;
 	case RECORD_ACCESS:
 		fprintf(out, "a %lld", (long long)r->user_id);
+		return;
+	case RECORD_SETTINGS:
+		fputs("s", out);
+		return;
+	case RECORD_DEFERRED:
+		slice_print(out, "d ", r->since);
+		slice_print(out, " ", r->until);
+		return;
+	case RECORD_TRANSACTION:
+		fprintf(out, "x %llu", (unsigned long long)r->xid);
 		return;
 	case RECORD_UNKNOWN:
 		fputs("unknown", out);
@@ -96,12 +106,12 @@ static const struct record_row {
     {"a key of 256 octets", TEXT("e 1 2 a.b." KEY_255 "x {}"), "malformed"},
     {"a key of 256 octets, encoded", TEXT("e 1 2 a.b." SPACE_255 "%20 {}"), "malformed"},
     {"a payload with spaces and braces", TEXT("e 1 2 a.b.c { } {} }"), "e 1 2 a.b.c { } {} }"},
-    {"the largest numbers", TEXT("e 9223372036854775807 9223372036854775807 a.b.c {}"),
-	"e 9223372036854775807 9223372036854775807 a.b.c {}"},
+    {"the largest numbers", TEXT("e 9223372036854775806 9223372036854775807 a.b.c {}"),
+	"e 9223372036854775806 9223372036854775807 a.b.c {}"},
     {"an id one too large", TEXT("e 9223372036854775808 2 a.b.c {}"), "malformed"},
     {"an id of 20 digits", TEXT("e 99999999999999999999 2 a.b.c {}"), "malformed"},
     {"a time one too large", TEXT("e 1 9223372036854775808 a.b.c {}"), "malformed"},
-    {"zeros", TEXT("e 0 0 a.b.c {}"), "e 0 0 a.b.c {}"},
+    {"the time 0", TEXT("e 1 0 a.b.c {}"), "e 1 0 a.b.c {}"},
     {"a negative id", TEXT("e -1 2 a.b.c {}"), "malformed"},
     {"an id with a plus", TEXT("e +1 2 a.b.c {}"), "malformed"},
     {"an id in hexadecimal", TEXT("e 0x1 2 a.b.c {}"), "malformed"},
@@ -146,6 +156,16 @@ static const struct record_row {
     {"a change of access without a user", TEXT("a "), "malformed"},
     {"a change of access with more behind", TEXT("a 42 43"), "malformed"},
     {"a change of access with a CR", TEXT("a 42\r"), "malformed"},
+    {"an event that is not in the log", TEXT("u 1 2 a.b.c {}"), "u 1 2 a.b.c {}"},
+    {"changed settings", TEXT("s"), "s"},
+    {"changed settings with a field", TEXT("s 1"), "malformed"},
+    {"deferred events", TEXT("d 10:20: 10:25:12,13"), "d 10:20: 10:25:12,13"},
+    {"deferred events without a second snapshot", TEXT("d 10:20:"), "malformed"},
+    {"deferred events with an empty one", TEXT("d 10:20: "), "malformed"},
+    {"a transaction", TEXT("x 4711"), "x 4711"},
+    {"a transaction without a number", TEXT("x "), "malformed"},
+    {"a transaction 0", TEXT("x 0"), "malformed"},
+    {"an event with the id 0", TEXT("e 0 2 a.b.c {}"), "malformed"},
     {"a kind from the future", TEXT("z 1 2 3"), "unknown"},
     {"a kind from the future without fields", TEXT("z\nhello"), "unknown\nunknown"},
     {"a ticket's kind and nothing else", TEXT("t"), "malformed"},
@@ -408,6 +428,71 @@ test_topics(void)
 	}
 }
 
+static const struct match_row {
+	const char *pattern, *topic;
+	bool match;
+} match_rows[] = {
+    {"a.b.c", "a.b.c", true},
+    {"a.b.", "a.b.", true},
+    {"a.b.c.d", "a.b.c.d", true},
+    {"a.b.%2A", "a.b.%2A", true},
+    {"a.b.\xc3\xa4", "a.b.\xc3\xa4", true},
+    {"*.b.c", "x.b.c", true},
+    {"a.*.c", "a.x.c", true},
+    {"a.b.*", "a.b.x", true},
+    {"a.b.*", "a.b.", true},
+    {"a.b.*", "a.b.c.d", true},
+    {"a.b.*", "a.b.%2A", true},
+    {"*.*.*", "x.y.z", true},
+    {"*.*.*", "x.y.", true},
+    {"a.b.c", "x.b.c", false},
+    {"a.b.c", "a.x.c", false},
+    {"a.b.c", "a.b.x", false},
+    {"a.b.c", "a.b.", false},
+    {"a.b.", "a.b.c", false},
+    {"a.b.c", "a.b.cd", false},
+    {"a.b.cd", "a.b.c", false},
+    {"a.b.c", "a.b.c.d", false},
+    {"a.b.c", "aa.b.c", false},
+    {"aa.b.c", "a.b.c", false},
+    {"a.b.c", "a.bb.c", false},
+    {"a.bb.c", "a.b.c", false},
+    {"ab.c.d", "a.bc.d", false},
+    {"a.b.c", "A.b.c", false},
+    {"a.b.%2A", "a.b.x", false},
+    {"a.b.\xc3\xa4", "a.b.\xc3\xb6", false},
+    {"*.b.c", "x.x.c", false},
+    {"*.b.c", "x.b.x", false},
+    {"a.*.c", "x.x.c", false},
+    {"a.*.c", "a.x.x", false},
+    {"a.b.*", "x.b.x", false},
+    {"a.b.*", "a.x.x", false},
+    {"*.*.c", "x.y.z", false},
+    {"*.*.", "x.y.z", false},
+    {"*.b.*", "x.y.z", false},
+    {"a.*.*", "x.y.z", false},
+};
+
+static void
+test_matches(void)
+{
+	for (size_t i = 0; i < ARRAY_LENGTH(match_rows); i++) {
+		const struct match_row *row = &match_rows[i];
+		size_t pattern_len = strlen(row->pattern), topic_len = strlen(row->topic);
+		char *pattern_copy = tap_copy(row->pattern, pattern_len),
+		     *topic_copy = tap_copy(row->topic, topic_len);
+		struct topic pattern, topic;
+
+		if (!topic_parse((struct slice){pattern_copy, pattern_len}, true, &pattern) ||
+		    !topic_parse((struct slice){topic_copy, topic_len}, false, &topic))
+			abort();
+		ok(topic_matches(&pattern, &topic) == row->match, "%s %s %s", row->pattern,
+		    row->match ? "matches" : "does not match", row->topic);
+		free(pattern_copy);
+		free(topic_copy);
+	}
+}
+
 static void
 test_topic_mutations(void)
 {
@@ -548,6 +633,7 @@ main(void)
 	test_record_noise();
 	test_record_many();
 	test_topics();
+	test_matches();
 	test_topic_mutations();
 	test_keys();
 	test_key_round_trip();

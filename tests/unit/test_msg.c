@@ -166,6 +166,73 @@ test_references(void)
 	block_unref(copy.block);
 }
 
+/* ---- server-sent events ---- */
+
+static const char *sse_cursor;
+
+static size_t
+write_cursor(char *out, size_t size)
+{
+	return sse_cursor != NULL ? (size_t)snprintf(out, size, "%s", sse_cursor) : 0;
+}
+
+static void
+check_sse(const char *payload, const char *want, const char *what)
+{
+	struct msg m = {.payload = {payload, strlen(payload)}};
+	struct span s = msg_frame(&m, MSG_FORM_SSE), again = msg_frame(&m, MSG_FORM_SSE);
+
+	ok(tap_same_octets(block_data(s.block) + s.offset, s.length, want, strlen(want)), "%s", what);
+	ok(again.block == s.block && again.offset == s.offset, "and it is made once");
+	msg_done(&m);
+}
+
+static void
+test_sse(void)
+{
+	struct span own;
+
+	check_sse("{\"a\": 1}", "data: {\"a\": 1}\n\n", "a server-sent event where there are no cursors");
+	msg_set_cursor_source(write_cursor);
+	check_sse("{}", "data: {}\n\n", "one while there is no cursor");
+	sse_cursor = "1.2:3,4";
+	check_sse("{}", "id: 1.2:3,4\ndata: {}\n\n", "one with its cursor");
+	check_sse(
+	    "{\"a\":\r1,\r\n\n2}", "id: 1.2:3,4\ndata: {\"a\": 1,   2}\n\n", "no line's end ends its data");
+	own = msg_make_frame(MSG_FORM_SSE, (struct slice){"{}", 2});
+	ok(tap_same_octets(block_data(own.block), own.length, "data: {}\n\n", 10),
+	    "one made alone has no cursor");
+	block_unref(own.block);
+	msg_set_cursor_source(NULL);
+	msg_release_blocks();
+}
+
+/* The longest cursor before payloads around a block's size. */
+static void
+test_sse_sizes(void)
+{
+	static char cursor[MSG_CURSOR_MAX + 1];
+	static const size_t sizes[] = {2, 28000, 28653, 28654, 28655, 32768, PAYLOAD_MAX};
+	size_t head = 4 + MSG_CURSOR_MAX + 1 + 6;
+
+	memset(cursor, '7', MSG_CURSOR_MAX);
+	sse_cursor = cursor;
+	msg_set_cursor_source(write_cursor);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct msg m = {.payload = payload_of(sizes[i], 'a')};
+		struct span s = msg_frame(&m, MSG_FORM_SSE);
+		const uint8_t *p = block_data(s.block) + s.offset;
+
+		ok(s.length == head + sizes[i] + 2 && memcmp(p, "id: 7", 5) == 0 &&
+			memcmp(p + head - 7, "\ndata: {", 8) == 0 &&
+			memcmp(p + s.length - 3, "}\n\n", 3) == 0,
+		    "a server-sent event with %zu octets of data", sizes[i]);
+		msg_done(&m);
+	}
+	msg_set_cursor_source(NULL);
+	msg_release_blocks();
+}
+
 int
 main(void)
 {
@@ -175,5 +242,7 @@ main(void)
 	test_blocks();
 	test_large();
 	test_references();
+	test_sse();
+	test_sse_sizes();
 	return tap_end();
 }

@@ -152,7 +152,7 @@ test_spans(void)
 	struct sendq q;
 
 	streams_reset();
-	sendq_init(&q, MSG_FORM_AWX, on_wake);
+	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
 	for (int i = 0; i < 100; i++)
 		push_one(&q, 20, 'a');
 	is_int(q.count, 1, "a hundred frames in a row are one item");
@@ -184,8 +184,8 @@ test_gaps(void)
 
 	streams_reset();
 	pair_open(fds);
-	sendq_init(&all, MSG_FORM_AWX, on_wake);
-	sendq_init(&some, MSG_FORM_AWX, on_wake);
+	sendq_init(&all, MSG_FORM_AWX, on_wake, NULL);
+	sendq_init(&some, MSG_FORM_AWX, on_wake, NULL);
 	push(both, 2, 20, 'a');
 	before = want.len;
 	push_one(&all, 30, 'b');
@@ -210,7 +210,7 @@ test_growth(void)
 
 	streams_reset();
 	pair_open(fds);
-	sendq_init(&q, MSG_FORM_AWX, on_wake);
+	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
 	for (int i = 0; i < 20; i++)
 		push_octets(&q, "pong");
 	is_int(q.count, 1, "small copies share a block");
@@ -251,7 +251,7 @@ test_empty(void)
 	int fds[2];
 
 	pair_open(fds);
-	sendq_init(&q, MSG_FORM_AWX, on_wake);
+	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
 	is_int(sendq_flush(&q, fds[0], &sent), SENDQ_EMPTY, "an empty queue has nothing to send");
 	is_int((long long)sent, 0, "and sends nothing");
 	sendq_push_octets(&q, "x", 1);
@@ -276,8 +276,8 @@ test_stream(size_t read_most)
 	streams_reset();
 	pair_open(fast_fds);
 	pair_open(slow_fds);
-	sendq_init(&fast, MSG_FORM_AWX, on_wake);
-	sendq_init(&slow, MSG_FORM_AWX, on_wake);
+	sendq_init(&fast, MSG_FORM_AWX, on_wake, NULL);
+	sendq_init(&slow, MSG_FORM_AWX, on_wake, NULL);
 	for (int i = 0; i < 500; i++) {
 		size_t len =
 		    tap_random(&random, 20) == 0 ? tap_random(&random, 90000) : tap_random(&random, 500);
@@ -312,7 +312,7 @@ test_many_items(void)
 	streams_reset();
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) != 0)
 		abort();
-	sendq_init(&q, MSG_FORM_AWX, on_wake);
+	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
 	for (int i = 0; i < 1000; i++)
 		push_octets(&q, i % 2 == 0 ? "a" : "bc");
 	is_int(sendq_flush(&q, fds[0], &sent), SENDQ_EMPTY, "a thousand items go out by one flush");
@@ -355,7 +355,7 @@ test_share(void)
 		skip("no TCP on the loopback interface");
 		return;
 	}
-	sendq_init(&q, MSG_FORM_AWX, on_wake);
+	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
 	memset(text, 'a', sizeof(text) - 1);
 	for (int i = 0; i < 200; i++) {
 		text[i] = 'b';
@@ -385,7 +385,7 @@ test_truncate(void)
 
 	streams_reset();
 	pair_open(fds);
-	sendq_init(&q, MSG_FORM_AWX, on_wake);
+	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
 	push_one(&q, 90000, 'a');
 	head_end = want.len;
 	is_int(sendq_flush(&q, fds[0], &sent), SENDQ_BLOCKED, "a frame is out by half");
@@ -438,8 +438,8 @@ test_ticket_place(struct pg_query_pool *pool, int fds[2])
 	size_t sent = 0;
 
 	streams_reset();
-	sendq_init(&first, MSG_FORM_AWX, on_wake);
-	sendq_init(&second, MSG_FORM_AWX, on_wake);
+	sendq_init(&first, MSG_FORM_AWX, on_wake, NULL);
+	sendq_init(&second, MSG_FORM_AWX, on_wake, NULL);
 	push_one(&first, 10, 'a');
 	push_ticket(&first, t);
 	push_ticket(&first, later);
@@ -478,7 +478,7 @@ test_ticket_truncate(struct pg_query_pool *pool, int fds[2])
 	size_t sent = 0;
 
 	streams_reset();
-	sendq_init(&q, MSG_FORM_AWX, on_wake);
+	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
 	push_ticket(&q, t);
 	sendq_push_octets(&q, "behind", 6);
 	is_int(sendq_flush(&q, fds[0], &sent), SENDQ_WAITING, "a ticket alone at the head");

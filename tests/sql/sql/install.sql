@@ -53,7 +53,8 @@ SELECT c.oid::regclass FROM pg_class c
 WHERE relnamespace = 'pgrelay'::regnamespace AND relkind IN ('r', 'p', 'v') AND NOT relispartition
   AND obj_description(c.oid, 'pg_class') IS NULL;
 
--- nothing is for everyone; what runs with its owner's rights has a fixed search_path
+-- nothing is for everyone; what runs with its owner's rights has a fixed search_path (log_read() runs with its
+-- caller's, and becomes a part of his query)
 SELECT p.oid::regprocedure FROM pg_proc p
 WHERE pronamespace = 'pgrelay'::regnamespace
   AND (proacl IS NULL OR EXISTS (SELECT FROM aclexplode(proacl) a WHERE a.grantee = 0));

@@ -49,5 +49,16 @@ BEGIN;
 INSERT INTO pgrelay.job_event (id, job_id, counter, uuid, created, modified) VALUES (5000, 5, 1000, '', '2001-02-03', '2001-02-03');
 UPDATE pgrelay.job SET status = 'error', created = '2001-02-03', started = '2001-02-03', finished = '2001-02-03', elapsed = 0 WHERE id = 5;
 COMMIT;
+
+-- lines that come after the end: the summary once more behind them, of each job
+INSERT INTO pgrelay.job_event (id, job_id, counter, uuid, created, modified) VALUES (5002, 5, 1002, '', '2001-02-03', '2001-02-03'), (5001, 5, 1001, '', '2001-02-03', '2001-02-03');
+UPDATE pgrelay.job SET status = 'failed', created = '2001-02-03', started = '2001-02-03', finished = '2001-02-03', elapsed = 0 WHERE id = 2;
+INSERT INTO pgrelay.job_event (id, job_id, counter, uuid, created, modified)
+SELECT 6000 + n, 2 + n % 4, 2000 + n, '', '2001-02-03', '2001-02-03' FROM generate_series(1, 5) n;
+INSERT INTO pgrelay.job_event (job_id, counter) VALUES (5, 1002) ON CONFLICT DO NOTHING;
+-- a job that is over from the beginning
+INSERT INTO pgrelay.job (id, status, created, finished, elapsed) VALUES (6, 'canceled', '2001-02-03', '2001-02-03', 0);
+INSERT INTO pgrelay.job_event (id, job_id, counter, uuid, created, modified) VALUES (7000, 6, 1, '', '2001-02-03', '2001-02-03');
+
 DELETE FROM pgrelay.job;
 SELECT count(*) FROM pgrelay.job_event;

@@ -83,4 +83,65 @@ INSERT INTO pgrelay.grants (user_id, pattern)
 SELECT id, pattern FROM pgrelay.users, unnest(ARRAY['a.*.*', 'b.*.*']) pattern;
 SELECT count(*) AS packets, max(octet_length(payload)) <= 7999 AS short FROM public.packet;
 SELECT kind, count(*), count(DISTINCT id) FROM public.record GROUP BY kind;
+
+-- announced by a node
+TRUNCATE public.packet, pgrelay.event;
+SELECT pgrelay.announce_set('late', 'deferred');
+CREATE FUNCTION public.announce(since pg_snapshot) RETURNS bigint LANGUAGE sql AS $$
+    TRUNCATE public.packet;
+    SELECT events FROM pgrelay.announce(since, false);
+$$;
+-- each packet but the first begins with the transaction of its records
+CREATE VIEW public.announced AS
+    SELECT n, place, line, split_part(line, ' ', 1) AS kind,
+           (SELECT split_part(x.line, ' ', 2) FROM (SELECT line, place AS p FROM unnest(string_to_array(payload, E'\n')) WITH ORDINALITY AS l (line, place)) x
+            WHERE x.line LIKE 'x %' AND x.p <= l.place ORDER BY x.p DESC LIMIT 1) AS xid
+    FROM public.packet, unnest(string_to_array(payload, E'\n')) WITH ORDINALITY AS l (line, place);
+SELECT pg_current_snapshot() AS start \gset
+-- small, of many transactions
+CREATE PROCEDURE public.emit_each(n integer) LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1 .. n LOOP
+        PERFORM pgrelay.emit('late', 'a', i::text, jsonb_build_object('x', repeat('x', i % 300)));
+        COMMIT;
+    END LOOP;
+END
+$$;
+CALL public.emit_each(2000);
+SELECT public.announce(:'start');
+SELECT max(octet_length(payload)) <= 7999 AS short,
+       min(octet_length(payload)) FILTER (WHERE n < (SELECT max(n) FROM public.packet)) > 7300 AS full FROM public.packet;
+SELECT kind, count(*), count(DISTINCT line) FROM public.announced GROUP BY 1 ORDER BY 1;
+SELECT array_agg((regexp_match(line, ' late\.a\.(\d+) '))[1]::int ORDER BY n, place) = array(SELECT generate_series(1, 2000)) AS in_order,
+       bool_and(xid = (SELECT e.xid::text FROM pgrelay.event e WHERE e.id = split_part(line, ' ', 2)::bigint)) AS right_transaction
+FROM public.announced WHERE kind = 'e';
+-- sizes around the limit, which is lower by the record "x"
+SELECT pg_current_snapshot() AS start \gset
+SELECT count(pgrelay.emit('late', 'size', '', public.sized(n, '.'))) FROM generate_series(7700, 8000) n;
+SELECT public.announce(:'start');
+SELECT kind, count(*) > 10 AS some, max(octet_length(line)) > 7980 AS full FROM public.announced WHERE kind IN ('e', 't') GROUP BY 1 ORDER BY 1;
+SELECT count(*) FROM public.announced WHERE kind IN ('e', 't');
+SELECT max(octet_length(payload)) AS longest, bool_and(xid IS NOT NULL OR kind = 'd') AS all_with_transaction
+FROM public.packet, public.announced;
+-- a long snapshot has a packet of its own where it must
+CALL public.emit_each(1000);
+SELECT format('3:1000:%s', (SELECT string_agg(x::text, ',' ORDER BY x) FROM generate_series(3, 999) x)) AS long \gset
+SELECT octet_length(:'long') AS octets, pg_current_xact_id() > '1000' AS past;
+TRUNCATE pgrelay.event;
+SELECT pgrelay.emit('late', 'size', '', public.sized(7000, '.')) > 0;
+SELECT public.announce(:'long');
+SELECT kind, octet_length(line) BETWEEN 3900 AND 4000 AS long, place FROM public.announced ORDER BY n, place;
+-- one that is too long even so: it begins anew
+SELECT format('3:1200:%s', (SELECT string_agg(x::text, ',' ORDER BY x) FROM generate_series(3, 1150) x)) AS long \gset
+SELECT public.announce(:'long');
+SELECT kind, octet_length(line) < 100 AS short FROM public.announced ORDER BY n, place;
+-- a great many at a time: tickets from there on
+TRUNCATE pgrelay.event;
+SELECT pg_current_snapshot() AS start \gset
+INSERT INTO pgrelay.event (slot, id, time, type, action, key, payload, deferred)
+SELECT 0, nextval('pgrelay.event_id_seq'), now(), 'late', 'many', n::text, public.sized(7000, '.'), true FROM generate_series(1, 10000) n;
+SELECT public.announce(:'start');
+SELECT kind, count(*) > 0 AS some, sum(octet_length(line)) < 68000000 AS bounded,
+       min((regexp_match(line, ' late\.many\.(\d+) '))[1]::int) > 9000 AS late
+FROM public.record WHERE kind IN ('e', 't') GROUP BY kind ORDER BY kind;
 \c regression

@@ -39,12 +39,16 @@ SELECT try($$SELECT count(*) FROM pgrelay.token$$);
 SELECT try($$SELECT pgrelay.token_create('x')$$);
 SELECT try($$SELECT pgrelay.grant_add('alice', '*.*.*')$$);
 SELECT try($$SELECT pgrelay.setting_set('channel', 'x')$$);
+SELECT try($$SELECT pgrelay.announce_set('a', 'deferred')$$);
+SELECT try($$SELECT pgrelay.logged_set('a', false)$$);
+SELECT try($$SELECT * FROM pgrelay.announce(NULL, true)$$);
+SELECT try($$SELECT * FROM pgrelay.log_read(NULL, NULL, NULL, NULL, NULL, NULL, NULL)$$);
 SELECT try($$UPDATE pgrelay.setting SET value = 'x'$$);
 SELECT try($$SELECT pgrelay._check_event('a', 'b', 'c', '{}')$$);
 SELECT try($$DROP TRIGGER job_check ON pgrelay.job$$);
 SELECT try($$TRUNCATE pgrelay.job_event$$);
 
--- a node authenticates, authorizes, reads the log and rotates it
+-- a node authenticates, authorizes, reads the log, rotates it and announces
 \c - test_node
 SELECT pgrelay.version(), pgrelay.setting_get('channel');
 SELECT user_name FROM pgrelay.authenticate(:'token');
@@ -53,6 +57,14 @@ SELECT count(*) > 0 FROM pgrelay.event;
 SELECT pgrelay.event_payload(max(id)) IS NOT NULL FROM pgrelay.event;
 SELECT pgrelay.log_rotate();
 SELECT count(*) FROM pgrelay.job_status(ARRAY['job_events.*.1000001']);
+SELECT pgrelay.epoch() <> '', pgrelay.announce_wanted(), pgrelay.log_covers(pg_current_snapshot(), pg_current_snapshot(), 1, 1);
+SELECT count(*) > 0 AS some, count(record) = count(*) AS records
+FROM pgrelay.log_read('3:3:', '3:3:', pg_current_snapshot(), pg_current_snapshot(), '{a,NULL}', '{b,c}', '{NULL,d}');
+SELECT log_state FROM pgrelay.health();
+SELECT count(*) FROM pgrelay.event_type;
+SELECT events FROM pgrelay.announce(NULL, true);
+SELECT try($$SELECT pgrelay.announce_set('a', 'deferred')$$);
+SELECT try($$SELECT count(*) FROM pgrelay.log_state$$);
 SELECT try($$SELECT pgrelay.emit('a', 'b', 'c', '{}')$$);
 SELECT try($$INSERT INTO pgrelay.job DEFAULT VALUES$$);
 SELECT try($$SELECT count(*) FROM pgrelay.token$$);

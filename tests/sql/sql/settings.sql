@@ -10,9 +10,30 @@ SELECT try($$SELECT pgrelay.setting_set('channel', repeat('x', 64))$$);
 SELECT try($$SELECT pgrelay.setting_set('retention', 'soon')$$);
 SELECT try($$SELECT pgrelay.setting_set('retention', '-1 min')$$);
 SELECT try($$SELECT pgrelay.setting_set('retention', '1 year')$$);
+SELECT try($$SELECT pgrelay.setting_set('log', 'off')$$);
+SELECT try($$SELECT pgrelay.setting_set('log', 'LOGGED')$$);
 SELECT pgrelay.setting_set('retention', '1 hour');
 SELECT pgrelay.setting_get('retention');
 SELECT pgrelay.setting_set('retention', '10 min');
+
+-- what emitting reads follows them, however they are changed
+CREATE VIEW follows AS
+    SELECT o.channel, o.stale_at - s.since AS stale_after, o.slot = s.slot AS slot, o.deferred, o.exempt
+    FROM pgrelay.emit_setting o, pgrelay.log_slot s WHERE s.until IS NULL;
+SELECT * FROM follows;
+SELECT pgrelay.setting_set('retention', '1 hour');
+SELECT * FROM follows;
+UPDATE pgrelay.setting SET value = '10 min' WHERE name = 'retention';
+UPDATE pgrelay.log_slot SET since = since - interval '1 day' WHERE until IS NULL;
+SELECT * FROM follows;
+UPDATE pgrelay.log_slot SET since = now() WHERE until IS NULL;
+INSERT INTO pgrelay.event_type VALUES ('a', 'deferred', true), ('b', 'commit', false);
+SELECT * FROM follows;
+DELETE FROM pgrelay.event_type WHERE type = 'a';
+SELECT * FROM follows;
+TRUNCATE pgrelay.event_type;
+SELECT * FROM follows;
+DROP VIEW follows;
 
 -- another channel
 LISTEN pgrelay;

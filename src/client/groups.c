@@ -1,0 +1,282 @@
+/*
+ * Groups of a client. Invariant: while query is set a question is under way, and done is its; wanted is NULL
+ * when it is about the groups that there are.
+ */
+#include "config.h"
+#include "client/groups.h"
+#include "client/auth.h"
+#include "core/conf.h"
+#include "core/log.h"
+#include "core/mem.h"
+
+#include <assert.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GROUPS_MAGIC 0x62095e75u
+
+struct groups {
+	unsigned magic;
+	int64_t user_id;
+	json_t *current; /* label to pattern */
+	json_t *told;    /* what the client takes for the current ones */
+	struct pg_query *query;
+	const struct awx_group *wanted;
+	size_t wanted_count;
+	groups_done done;
+	void *arg;
+};
+
+static void groups_send_again(struct groups *g);
+
+static struct groups *
+groups_check(void *arg)
+{
+	struct groups *g = arg;
+
+	assert(g->magic == GROUPS_MAGIC);
+	return g;
+}
+
+struct groups *
+groups_new(int64_t user_id)
+{
+	struct groups *g = mem_zalloc(sizeof(*g));
+
+	g->magic = GROUPS_MAGIC;
+	g->user_id = user_id;
+	g->current = json_object();
+	g->told = json_object();
+	return g;
+}
+
+void
+groups_free(struct groups *g)
+{
+	if (g->query != NULL)
+		pg_query_cancel(g->query);
+	json_decref(g->current);
+	json_decref(g->told);
+	g->magic = 0;
+	free(g);
+}
+
+/* ---- answers ---- */
+
+/* The patterns that were asked for and are allowed, as a set; patterns gets what is allowed of them, which
+ * points into the result. */
+static json_t *
+groups_read_allowed(const PGresult *result, struct topic *patterns, size_t *count)
+{
+	json_t *requested = json_object();
+
+	*count = 0;
+	for (int i = 0; i < pg_result_rows(result); i++) {
+		const char *ask = pg_result_text(result, i, 0), *allowed = pg_result_text(result, i, 1);
+
+		if (ask == NULL || allowed == NULL ||
+		    !topic_parse((struct slice){allowed, strlen(allowed)}, true, &patterns[*count])) {
+			log_warning("query", "%s returned a pattern that is none; it is left out",
+			    conf.authorize_function);
+			continue;
+		}
+		++*count;
+		json_object_set_new_nocheck(requested, ask, json_true());
+	}
+	return requested;
+}
+
+static json_t *
+groups_wanted_of(const struct groups *g, json_t *allowed)
+{
+	json_t *groups = json_object();
+
+	for (size_t i = 0; i < g->wanted_count; i++) {
+		const struct awx_group *w = &g->wanted[i];
+
+		if (w->pattern != NULL && json_object_get(allowed, w->pattern) != NULL)
+			json_object_set_new_nocheck(groups, w->label, json_string_nocheck(w->pattern));
+	}
+	return groups;
+}
+
+static json_t *
+groups_current_of(const struct groups *g, json_t *allowed)
+{
+	json_t *groups = json_object(), *pattern;
+	const char *label;
+
+	json_object_foreach (g->current, label, pattern)
+		if (json_object_get(allowed, json_string_value(pattern)) != NULL)
+			json_object_set_nocheck(groups, label, pattern);
+	return groups;
+}
+
+static void
+groups_take(struct groups *g, const PGresult *result)
+{
+	struct topic *patterns = mem_alloc(sizeof(*patterns) * (size_t)pg_result_rows(result));
+	size_t count;
+	json_t *allowed = groups_read_allowed(result, patterns, &count);
+	json_t *groups = g->wanted != NULL ? groups_wanted_of(g, allowed) : groups_current_of(g, allowed);
+
+	json_decref(g->current);
+	json_decref(allowed);
+	g->current = groups;
+	g->done(g->arg, true, patterns, count);
+	free(patterns);
+}
+
+static void
+groups_on_answer(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
+{
+	struct groups *g = groups_check(arg);
+
+	g->query = NULL;
+	if (status == PG_QUERY_OK) {
+		groups_take(g, result);
+		return;
+	}
+	auth_report_failure(
+	    g->wanted != NULL ? "what a client may see" : "what a client may still see", error);
+	if (g->wanted != NULL) {
+		g->done(g->arg, false, NULL, 0);
+	} else if (status == PG_QUERY_LOST) {
+		groups_send_again(g);
+	} else {
+		groups_clear(g);
+		g->done(g->arg, true, NULL, 0);
+	}
+}
+
+/* ---- questions ---- */
+
+static void
+groups_send(struct groups *g, const char *const *patterns, size_t count)
+{
+	assert(g->query == NULL);
+	g->query = auth_authorize(g->user_id, patterns, count, groups_on_answer, g);
+}
+
+void
+groups_ask(struct groups *g, const struct awx_group *wanted, size_t wanted_count, groups_done done, void *arg)
+{
+	const char **patterns = mem_alloc(sizeof(*patterns) * wanted_count);
+	size_t count = 0;
+
+	for (size_t i = 0; i < wanted_count; i++)
+		if (wanted[i].pattern != NULL)
+			patterns[count++] = wanted[i].pattern;
+	g->wanted = wanted;
+	g->wanted_count = wanted_count;
+	g->done = done;
+	g->arg = arg;
+	groups_send(g, patterns, count);
+	free(patterns);
+}
+
+static void
+groups_send_again(struct groups *g)
+{
+	const char **patterns = mem_alloc(sizeof(*patterns) * json_object_size(g->current));
+	const char *label;
+	json_t *pattern;
+	size_t count = 0;
+
+	json_object_foreach (g->current, label, pattern)
+		patterns[count++] = json_string_value(pattern);
+	groups_send(g, patterns, count);
+	free(patterns);
+}
+
+void
+groups_ask_again(struct groups *g, groups_done done, void *arg)
+{
+	g->wanted = NULL;
+	g->wanted_count = 0;
+	g->done = done;
+	g->arg = arg;
+	groups_send_again(g);
+}
+
+void
+groups_clear(struct groups *g)
+{
+	assert(g->query == NULL);
+	json_decref(g->current);
+	g->current = json_object();
+}
+
+/* ---- the set ---- */
+
+bool
+groups_has(const struct groups *g, const char *label)
+{
+	return json_object_get(g->current, label) != NULL;
+}
+
+size_t
+groups_count(const struct groups *g)
+{
+	return json_object_size(g->current);
+}
+
+char *
+groups_labels(const struct groups *g, groups_concern concerns, const void *arg)
+{
+	json_t *list = json_array(), *pattern;
+	const char *label;
+	char *text = NULL;
+
+	json_object_foreach (g->current, label, pattern) {
+		struct slice written = {json_string_value(pattern), json_string_length(pattern)};
+		struct topic parts;
+
+		if (concerns == NULL || (topic_parse(written, true, &parts) && concerns(arg, &parts)))
+			json_array_append_new(list, json_string_nocheck(label));
+	}
+	if (json_array_size(list) > 0) {
+		text = json_dumps(list, 0);
+		if (text == NULL)
+			log_fatal("out of memory");
+	}
+	json_decref(list);
+	return text;
+}
+
+bool
+groups_have_shrunk(const struct groups *g)
+{
+	return json_object_size(g->current) < json_object_size(g->told);
+}
+
+/* The labels of set that are not in other, as a list. */
+static json_t *
+groups_difference(json_t *set, json_t *other)
+{
+	json_t *list = json_array();
+	const char *label;
+	json_t *value;
+
+	json_object_foreach (set, label, value)
+		if (json_object_get(other, label) == NULL)
+			json_array_append_new(list, json_string_nocheck(label));
+	return list;
+}
+
+char *
+groups_tell(struct groups *g)
+{
+	json_t *message = json_pack("{so so so}", "groups_current", groups_difference(g->current, NULL),
+	    "groups_left", groups_difference(g->told, g->current), "groups_joined",
+	    groups_difference(g->current, g->told));
+	char *text = json_dumps(message, 0);
+
+	if (text == NULL)
+		log_fatal("out of memory");
+	json_decref(message);
+	json_decref(g->told);
+	g->told = json_incref(g->current);
+	return text;
+}

@@ -1,0 +1,51 @@
+/*
+ * The groups that one client is in, each with the pattern it stands for, and the question to the database
+ * which of them the user may see. What comes of an answer is the dialect's business: it puts the patterns in
+ * force and tells the client.
+ */
+#ifndef PGRELAY_CLIENT_GROUPS_H
+#define PGRELAY_CLIENT_GROUPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "client/awx_group.h"
+#include "relay/event.h"
+
+struct groups;
+
+/* In none. The caller releases it with groups_free(), which cancels a question under way. */
+struct groups *groups_new(int64_t user_id);
+void groups_free(struct groups *groups);
+
+/* The groups are a new set, and patterns, valid during the call, are what the user may see of them. known is
+ * false when the database could not be asked: the groups are the former ones. */
+typedef void (*groups_done)(void *arg, bool known, const struct topic *patterns, size_t count);
+
+/* Questions come one after the other; done is called once, never from inside, unless groups_free() is first. */
+
+/* Of these the allowed ones become the groups; wanted stays the caller's, and there until done. */
+void groups_ask(
+    struct groups *groups, const struct awx_group *wanted, size_t count, groups_done done, void *arg);
+/* Rights have changed: those of the groups that are still allowed stay. Until the database has an answer it
+ * is asked again; where it refuses to answer none stays. known is always true. */
+void groups_ask_again(struct groups *groups, groups_done done, void *arg);
+/* Leaves all of them; not while a question is under way. */
+void groups_clear(struct groups *groups);
+
+bool groups_has(const struct groups *groups, const char *label);
+size_t groups_count(const struct groups *groups);
+
+/* The labels of those groups whose patterns concern somebody, as a JSON list; NULL when there are none.
+ * concerns NULL: all of them. The caller releases it with free(). */
+typedef bool (*groups_concern)(const void *arg, const struct topic *pattern);
+char *groups_labels(const struct groups *groups, groups_concern concerns, const void *arg);
+
+/* Has the set become smaller since it was last told? */
+bool groups_have_shrunk(const struct groups *groups);
+/* Tells the set, and what has changed since it was last told, as JSON: groups_current, groups_left,
+ * groups_joined. The caller releases it with free(). */
+char *groups_tell(struct groups *groups);
+
+#endif

@@ -1,0 +1,94 @@
+/* Reading requests and answering them. */
+#include "config.h"
+#include "http/http_request.h"
+#include "core/log.h"
+#include "core/mem.h"
+
+#include <event2/buffer.h>
+#include <event2/http.h>
+#include <event2/keyvalq_struct.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+const char *
+http_header(struct evhttp_request *req, const char *name)
+{
+	return evhttp_find_header(evhttp_request_get_input_headers(req), name);
+}
+
+bool
+http_list_has(const char *list, const char *word)
+{
+	size_t len = strlen(word);
+
+	for (const char *p = list; p != NULL && *p != '\0';) {
+		size_t n;
+
+		p += strspn(p, " \t,");
+		n = strcspn(p, " \t,");
+		if (n == len && strncasecmp(p, word, len) == 0)
+			return true;
+		p += n;
+	}
+	return false;
+}
+
+char *
+http_query_value(const char *query, const char *name)
+{
+	size_t name_len = strlen(name);
+
+	for (const char *p = query; p != NULL; p = strchr(p, '&')) {
+		size_t len, decoded_len;
+		char *text, *decoded;
+
+		p += *p == '&';
+		if (strncmp(p, name, name_len) != 0 || p[name_len] != '=')
+			continue;
+		len = strcspn(p + name_len + 1, "&");
+		text = mem_strndup(p + name_len + 1, len);
+		decoded = evhttp_uridecode(text, 1, &decoded_len);
+		free(text);
+		if (decoded == NULL || strlen(decoded) == decoded_len)
+			return decoded;
+		free(decoded);
+		return mem_strdup("");
+	}
+	return NULL;
+}
+
+char *
+http_request_value(struct evhttp_request *req, const char *name)
+{
+	return http_query_value(evhttp_uri_get_query(evhttp_request_get_evhttp_uri(req)), name);
+}
+
+void
+http_reply_body(struct evhttp_request *req, int status, const char *reason, struct evbuffer *body)
+{
+	char length[24];
+
+	snprintf(length, sizeof(length), "%zu", evbuffer_get_length(body));
+	if (evhttp_request_get_command(req) == EVHTTP_REQ_HEAD) {
+		evhttp_add_header(evhttp_request_get_output_headers(req), "Content-Length", length);
+		evbuffer_drain(body, evbuffer_get_length(body));
+	}
+	evhttp_send_reply(req, status, reason, body);
+}
+
+void
+http_reply_text(struct evhttp_request *req, int status, const char *reason, const char *line)
+{
+	struct evbuffer *body = evbuffer_new();
+
+	if (body == NULL)
+		log_fatal("out of memory");
+	evhttp_add_header(
+	    evhttp_request_get_output_headers(req), "Content-Type", "text/plain; charset=utf-8");
+	if (*line != '\0')
+		evbuffer_add_printf(body, "%s%s", line, line[strlen(line) - 1] == '\n' ? "" : "\n");
+	http_reply_body(req, status, reason, body);
+	evbuffer_free(body);
+}
