@@ -18,45 +18,11 @@ AS $$
 $$;
 COMMENT ON FUNCTION pgrelay.epoch() IS 'system identifier and timeline of the server';
 
--- Transactions in progress are left out by their ids: their rows, which nobody
--- sees, may be many.
-CREATE OR REPLACE FUNCTION pgrelay._xid_ranges(since pg_snapshot, until pg_snapshot)
-RETURNS TABLE (first xid8, beyond xid8) LANGUAGE plpgsql STABLE STRICT ROWS 10
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    xid xid8;
-    next_xid bigint := pg_snapshot_xmax(since)::text;
-    end_xid bigint := pg_snapshot_xmax(until)::text;
-BEGIN
-    FOR xid IN SELECT x FROM pg_snapshot_xip(since) x WHERE pg_visible_in_snapshot(x, until) LOOP
-        first := xid;
-        beyond := (xid::text::bigint + 1)::text;
-        RETURN NEXT;
-    END LOOP;
-    FOR xid IN SELECT x FROM pg_snapshot_xip(until) x WHERE x >= pg_snapshot_xmax(since) ORDER BY x LOOP
-        IF xid::text::bigint > next_xid THEN
-            first := next_xid::text;
-            beyond := xid;
-            RETURN NEXT;
-        END IF;
-        next_xid := xid::text::bigint + 1;
-    END LOOP;
-    IF end_xid > next_xid THEN
-        first := next_xid::text;
-        beyond := end_xid::text;
-        RETURN NEXT;
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION pgrelay._xid_ranges(pg_snapshot, pg_snapshot) IS
-    'the transactions that are visible in the second snapshot and not in the first, as ranges';
-
 -- It becomes a part of the query that calls it (therefore it has no search_path
 -- of its own, and its functions are named in full), so that the first row comes
--- soon however many there are.  The first pass orders the transactions, the
--- second reads the events of one after the other.  OFFSET and ORDER BY in the
--- subqueries keep each look-up one in the index, whatever the planner knows.
+-- soon however many there are.  The first pass orders the transactions: those
+-- that began after "since", and those that were in progress then.  The second
+-- reads the events of one after the other.
 CREATE OR REPLACE FUNCTION pgrelay.log_read(since pg_snapshot, deferred_since pg_snapshot,
                                             until pg_snapshot, deferred_until pg_snapshot,
                                             types text[], actions text[], keys text[])
@@ -65,15 +31,25 @@ AS $$
     WITH tx AS MATERIALIZED (
         SELECT r.xid, pg_catalog.max(r.id) AS last_id,
                pg_catalog.bool_or(NOT r.deferred) AS at_commit, pg_catalog.bool_or(r.deferred) AS deferred
-        FROM (SELECT e.xid, e.id, e.deferred
-              FROM pgrelay._xid_ranges(since, until) r,
-                   LATERAL (SELECT * FROM pgrelay.event e
-                            WHERE e.xid >= r.first AND e.xid < r.beyond AND NOT e.deferred OFFSET 0) e
+        FROM (SELECT e.xid, e.id, e.deferred FROM pgrelay.event e
+              WHERE NOT e.deferred
+                AND e.xid >= pg_catalog.pg_snapshot_xmax(since) AND e.xid < pg_catalog.pg_snapshot_xmax(until)
+                AND pg_catalog.pg_visible_in_snapshot(e.xid, until)
               UNION ALL
-              SELECT e.xid, e.id, e.deferred
-              FROM pgrelay._xid_ranges(deferred_since, deferred_until) r,
-                   LATERAL (SELECT * FROM pgrelay.event e
-                            WHERE e.xid >= r.first AND e.xid < r.beyond AND e.deferred OFFSET 0) e) r
+              SELECT e.xid, e.id, e.deferred FROM pgrelay.event e
+              WHERE NOT e.deferred
+                AND e.xid = ANY (ARRAY(SELECT x FROM pg_catalog.pg_snapshot_xip(since) x
+                                       WHERE pg_catalog.pg_visible_in_snapshot(x, until)))
+              UNION ALL
+              SELECT e.xid, e.id, e.deferred FROM pgrelay.event e
+              WHERE e.deferred
+                AND e.xid >= pg_catalog.pg_snapshot_xmax(deferred_since) AND e.xid < pg_catalog.pg_snapshot_xmax(deferred_until)
+                AND pg_catalog.pg_visible_in_snapshot(e.xid, deferred_until)
+              UNION ALL
+              SELECT e.xid, e.id, e.deferred FROM pgrelay.event e
+              WHERE e.deferred
+                AND e.xid = ANY (ARRAY(SELECT x FROM pg_catalog.pg_snapshot_xip(deferred_since) x
+                                       WHERE pg_catalog.pg_visible_in_snapshot(x, deferred_until)))) r
         GROUP BY r.xid),
     -- E'\x01' is any: no key holds it
     wanted AS MATERIALIZED (

@@ -41,6 +41,21 @@ $$;
 COMMENT ON FUNCTION pgrelay._snapshot_cut(pg_snapshot, integer) IS
     'an older snapshot whose text has at most so many octets';
 
+-- The server does not wait for the disk when a transaction has done nothing but
+-- NOTIFY.  But a snapshot must not be told of before it is there: after a crash its
+-- last transaction ids would be given to others, whose events then look old.
+CREATE OR REPLACE FUNCTION pgrelay._commit_to_disk()
+RETURNS void LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM pg_logical_emit_message(true, 'pgrelay', '');
+    IF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'local', true);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION pgrelay._commit_to_disk() IS 'makes this transaction''s commit wait until it is on disk';
+
 -- A transaction of the announcer's is: a record "d", and of each transaction a
 -- record "x" and its events.  Beyond inline_limit they go as tickets, as with
 -- pgrelay._emit_rows().
@@ -63,16 +78,11 @@ DECLARE
     packet text;
     inline_octets bigint := 0;
 BEGIN
-    -- A snapshot must not be told of before it is on disk: after a crash the server
-    -- would give its last transaction ids to others, whose events then look old.
-    IF current_setting('synchronous_commit') = 'off' THEN
-        PERFORM set_config('synchronous_commit', 'local', true);
-    END IF;
-
     events := 0;
     snapshot := until;
     IF since IS NULL OR octet_length(since::text) > snapshot_limit
        OR pg_snapshot_xmax(since) > pg_snapshot_xmax(until) THEN
+        PERFORM pgrelay._commit_to_disk();
         PERFORM pg_notify(channel, concat('d ', until, ' ', until));
         RETURN NEXT;
         RETURN;
@@ -89,10 +99,13 @@ BEGIN
                concat(' ', round(date_part('epoch', e.time) * 1000000)::bigint, ' ', e.type, '.', e.action, '.',
                       pgrelay._encode_key(e.key), ' ') AS topic
         FROM (SELECT e.*, max(e.id) OVER (PARTITION BY e.xid) AS last_id
-              FROM pgrelay._xid_ranges(since, until) r,
-                   -- OFFSET, for each range is to be looked up in the index
-                   LATERAL (SELECT * FROM pgrelay.event e
-                            WHERE e.deferred AND e.xid >= r.first AND e.xid < r.beyond OFFSET 0) e) e
+              FROM (SELECT * FROM pgrelay.event e
+                    WHERE e.deferred AND e.xid >= pg_snapshot_xmax(since) AND e.xid < pg_snapshot_xmax(until)
+                      AND pg_visible_in_snapshot(e.xid, until)
+                    UNION ALL
+                    SELECT * FROM pgrelay.event e
+                    WHERE e.deferred AND e.xid = ANY (ARRAY(SELECT x FROM pg_snapshot_xip(since) x
+                                                            WHERE pg_visible_in_snapshot(x, until)))) e) e
         ORDER BY CASE WHEN current_setting('track_commit_timestamp') = 'on'
                       THEN pg_xact_commit_timestamp(e.xid::xid) END NULLS FIRST, e.last_id, e.id
     LOOP
@@ -116,6 +129,7 @@ BEGIN
     END LOOP;
 
     IF events > 0 OR tick THEN
+        PERFORM pgrelay._commit_to_disk();
         PERFORM pg_notify(channel, packet);
     ELSE
         snapshot := since;

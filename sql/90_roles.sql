@@ -50,8 +50,7 @@ BEGIN
         'EXECUTE ON FUNCTION pgrelay.event_payload(bigint), pgrelay.event_payload(bigint, text)',
         'EXECUTE ON FUNCTION pgrelay.log_read(pg_snapshot, pg_snapshot, pg_snapshot, pg_snapshot, text[], text[], text[])',
         -- what log_read() is made of, which runs with its caller's rights
-        'EXECUTE ON FUNCTION pgrelay._xid_ranges(pg_snapshot, pg_snapshot), pgrelay._ticket(bigint, text, text),'
-        ' pgrelay._encode_key(text), pgrelay._decode_key(text)',
+        'EXECUTE ON FUNCTION pgrelay._ticket(bigint, text, text), pgrelay._encode_key(text), pgrelay._decode_key(text)',
         'EXECUTE ON FUNCTION pgrelay.log_covers(pg_snapshot, pg_snapshot, bigint, bigint), pgrelay.epoch()',
         'EXECUTE ON FUNCTION pgrelay.announce(pg_snapshot, boolean), pgrelay.announce_wanted()',
         'EXECUTE ON FUNCTION pgrelay.log_rotate(), pgrelay.health()',

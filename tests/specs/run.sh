@@ -2,7 +2,7 @@
 # The tests of what concurrent sessions do: run.sh [SPEC]...  Prints TAP.
 #
 # Each is specs/SPEC.spec, what it must print expected/SPEC.out; and at last, what
-# no spec can do: installs at the same time, a crash.
+# no spec can do: installs at the same time, an upgrade among writers, a crash.
 # REGRESS_SAVE=DIRECTORY keeps the output of specs that failed.
 here=$(cd "$(dirname "$0")" && pwd) || exit 99
 . "$here/../sql/server.sh"
@@ -38,6 +38,37 @@ wait_for() {
 			return 1
 		}
 	done
+}
+
+# A transaction that has emitted holds an upgrade up, but no other writer.
+upgrade_among_writers() {
+	value postgres 'CREATE DATABASE upgrade OWNER test_owner' || return 1
+	server_psql upgrade -f "$work/version_1.sql" >"$work/restore.log" 2>&1 || return 1
+	# the dump's log is long stale: writers would not write to it
+	value upgrade 'UPDATE pgrelay.log_slot SET since = now() WHERE until IS NULL' || return 1
+	mkfifo "$work/writer" || return 1
+	server_psql upgrade -U test_owner -o /dev/null <"$work/writer" &
+	writer=$!
+	exec 9>"$work/writer"
+	echo "BEGIN; SELECT pgrelay.emit('t', 'a', 'open', '{}');" >&9
+	wait_for upgrade "EXISTS (SELECT FROM pg_locks WHERE relation = 'pgrelay.event'::regclass AND mode = 'RowExclusiveLock')" ||
+		return 1
+
+	server_psql upgrade -U test_owner -1 <"$work/schema.sql" &
+	installer=$!
+	wait_for upgrade "EXISTS (SELECT FROM pg_stat_activity WHERE datname = 'upgrade' AND wait_event = 'PgSleep')" || return 1
+	for n in 1 2 3 4 5 6 7 8 9 10; do
+		server_psql upgrade -U test_owner -c "SET statement_timeout = '2 s'" -c "SELECT pgrelay.emit('t', 'a', '$n', '{}')" || return 1
+	done
+	[ "$(value upgrade 'SELECT pgrelay.version()')" = 1 ] || return 1
+
+	echo "SELECT pgrelay.emit('t', 'a', 'open', '{}'); COMMIT;" >&9
+	wait "$installer" || return 1
+	# the session of version 1 goes on with the new functions
+	echo "SELECT pgrelay.emit('t', 'a', 'open', '{}');" >&9
+	exec 9>&-
+	wait "$writer" || return 1
+	[ "$(value upgrade "SELECT concat(pgrelay.version(), ' ', (SELECT count(*) FROM pgrelay.event WHERE key = 'open'))")" = '2 3' ]
 }
 
 # What a crash takes from an UNLOGGED log is known afterwards, what it leaves of a
@@ -90,11 +121,12 @@ server_psql postgres -c 'CREATE DATABASE specs'
 server_psql specs -1 <"$work/schema.sql" || bail_out "the schema cannot be installed"
 server_psql postgres -c 'CREATE ROLE test_owner LOGIN'
 
-echo "1..$(($# + 2))"
+echo "1..$(($# + 3))"
 test_count=0
 failed=0
 regress_run "$pg_testdir/isolation/pg_isolation_regress" specs specs "$@"
 report concurrent_installs
+report upgrade_among_writers
 report crash
 server_log_on_failure
 [ "$failed" = 0 ]

@@ -3,22 +3,29 @@
 SELECT pgrelay.epoch() = (SELECT system_identifier FROM pg_control_system()) || '.' || (SELECT timeline_id FROM pg_control_checkpoint()) AS epoch;
 
 -- which transactions are new: as the snapshots themselves say, for all pairs of some
+TRUNCATE pgrelay.event;
+INSERT INTO pgrelay.event (slot, id, xid, time, type, action, key, payload, deferred)
+SELECT n % 4, nextval('pgrelay.event_id_seq'), n::text::xid8, now(), 't', 'a', d::text, '{}', d
+FROM generate_series(5, 45) n, unnest(ARRAY[true, false]) d;
 CREATE TABLE snapshot (s pg_snapshot);
 INSERT INTO snapshot
 VALUES ('10:10:'), ('10:11:10'), ('10:12:10'), ('10:12:10,11'), ('11:14:11,13'), ('10:20:10,13,14,19'), ('12:20:12,13,18'), ('20:20:'),
        ('13:30:13,20,21,22,29'), ('29:30:29'), ('30:40:'), ('13:40:13,29,30,39');
-SELECT count(*) AS pairs,
-       count(*) FILTER (WHERE NOT EXISTS (
-           SELECT x FROM generate_series(1, 50) n, LATERAL (SELECT n::text::xid8 AS x) x
-           WHERE (pg_visible_in_snapshot(x, u.s) AND NOT pg_visible_in_snapshot(x, f.s))
-                 <> EXISTS (SELECT FROM pgrelay._xid_ranges(f.s, u.s) r WHERE x >= r.first AND x < r.beyond))) AS right
-FROM snapshot f, snapshot u
+CREATE FUNCTION new_in(since pg_snapshot, until pg_snapshot) RETURNS text LANGUAGE sql AS $$
+    SELECT string_agg(x::text, ' ' ORDER BY n) FROM generate_series(5, 45) n, LATERAL (SELECT n::text::xid8 AS x) x
+    WHERE pg_visible_in_snapshot(x, until) AND NOT pg_visible_in_snapshot(x, since)
+$$;
+SELECT count(*) AS pairs, count(*) FILTER (WHERE r.xids IS NOT DISTINCT FROM new_in(f.s, u.s)) AS right,
+       count(*) FILTER (WHERE d.xids IS NOT DISTINCT FROM new_in(f.s, u.s)) AS deferred_right
+FROM snapshot f, snapshot u,
+     LATERAL (SELECT string_agg(r.xid::text, ' ' ORDER BY r.n) AS xids
+              FROM pgrelay.log_read(f.s, '50:50:', u.s, '50:50:', NULL, NULL, NULL) WITH ORDINALITY AS r (xid, deferred, record, n)
+              WHERE NOT r.deferred) r,
+     LATERAL (SELECT string_agg(r.xid::text, ' ' ORDER BY r.n) AS xids
+              FROM pgrelay.log_read(NULL, f.s, NULL, u.s, NULL, NULL, NULL) WITH ORDINALITY AS r (xid, deferred, record, n)
+              WHERE r.deferred) d
 WHERE pg_snapshot_xmax(f.s) <= pg_snapshot_xmax(u.s) AND pg_snapshot_xmin(f.s) <= pg_snapshot_xmin(u.s);
--- each once, none of those in progress
-SELECT * FROM pgrelay._xid_ranges('10:20:10,13,14,19', '13:30:13,20,21,22,29');
-SELECT count(*) FROM pgrelay._xid_ranges(NULL, '10:10:');
-SELECT count(*) FROM pgrelay._xid_ranges('10:10:', NULL);
-SELECT count(*) FROM pgrelay._xid_ranges('20:20:', '10:10:');
+DROP FUNCTION new_in(pg_snapshot, pg_snapshot);
 DROP TABLE snapshot;
 
 -- events of both kinds, in several transactions
