@@ -281,7 +281,8 @@ session_wake(struct sendq *queue)
 static struct span
 session_make_gap(struct session *s, const char *reason, groups_concern concerns, const void *arg)
 {
-	char *labels = s->dialect_state != NULL ? s->dialect->labels(s->dialect_state, concerns, arg) : NULL;
+	bool told = s->dialect_state != NULL && s->dialect->labels != NULL;
+	char *labels = told ? s->dialect->labels(s->dialect_state, concerns, arg) : NULL;
 	bool websocket = s->ws != NULL;
 	struct span span = {0};
 	char *text;
@@ -638,6 +639,8 @@ session_sent_all(struct session *s)
 	s->overflowed = false;
 	if (s->resume != NULL)
 		resume_continue(s->resume);
+	if (s->state == SESSION_OPEN && s->dialect->drained != NULL)
+		s->dialect->drained(s->dialect_state);
 	if (s->state != SESSION_DRAINING)
 		return;
 	if (s->input_ended)
@@ -830,7 +833,8 @@ session_access_changed(int64_t user_id)
 	struct session *s;
 
 	TAILQ_FOREACH (s, &sessions.list, entry)
-		if (s->state == SESSION_OPEN && s->user_id == user_id)
+		if (s->state == SESSION_OPEN && s->user_id == user_id &&
+		    s->credential.kind != CREDENTIAL_NONE)
 			session_recheck(s);
 }
 
@@ -840,7 +844,7 @@ session_access_unknown(void)
 	struct session *s;
 
 	TAILQ_FOREACH (s, &sessions.list, entry)
-		if (s->state == SESSION_OPEN)
+		if (s->state == SESSION_OPEN && s->credential.kind != CREDENTIAL_NONE)
 			s->recheck_ms = loop_now_ms() + random() % SESSION_RECHECK_MS;
 }
 
@@ -925,12 +929,14 @@ session_new(const struct session_socket *sock, enum msg_form form)
 }
 
 static void
-session_open_transport(struct session *s, enum session_transport transport)
+session_open_transport(struct session *s)
 {
+	size_t max = s->dialect->max_message_bytes;
 	unsigned timeout_ms = (unsigned)conf.write_timeout_ms;
 
-	if (transport == SESSION_WEBSOCKET)
-		s->ws = ws_new(WS_SERVER, (size_t)conf.max_message_bytes, &session_ws_ops, s);
+	if (s->dialect->transport == SESSION_WEBSOCKET)
+		s->ws =
+		    ws_new(WS_SERVER, max != 0 ? max : (size_t)conf.max_message_bytes, &session_ws_ops, s);
 	else
 		setsockopt(s->socket.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
 }
@@ -941,10 +947,10 @@ session_open(const struct session_socket *sock, const char *peer, const struct d
 {
 	struct session *s = session_new(sock, dialect->form);
 
-	session_open_transport(s, dialect->transport);
+	s->dialect = dialect;
+	session_open_transport(s);
 	metrics[METRIC_SESSIONS_TOTAL]++;
 	s->subject = mem_printf("session %" PRIu64 " %s %s", ++sessions.last_id, peer, user->name);
-	s->dialect = dialect;
 	s->user_id = user->id;
 	session_set_expiry(s, user->expires_ms);
 	s->credential = user->credential;
@@ -983,6 +989,12 @@ int64_t
 session_user_id(const struct session *s)
 {
 	return s->user_id;
+}
+
+size_t
+session_backlog(const struct session *s)
+{
+	return s->queue.bytes;
 }
 
 const struct credential *

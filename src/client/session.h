@@ -28,15 +28,18 @@ struct dialect {
 	void *(*open)(struct session *session, void *request);
 	/* A text message; valid during the call. Of a WebSocket. */
 	void (*message)(void *state, const char *text, size_t len);
-	/* The user's rights have changed: what was allowed must be asked for again. */
+	/* The user's rights have changed: what was allowed must be asked for again. Not for peers. */
 	void (*access_changed)(void *state);
-	/* The labels of the groups concerned, as groups_labels() gives them. */
+	/* The labels of the groups concerned, as groups_labels() gives them. NULL: it is told of no gaps. */
 	char *(*labels)(void *state, groups_concern concerns, const void *arg);
+	/* What was queued has all been handed to the socket: there is room for more. May be NULL. */
+	void (*drained)(void *state);
 	/* What session_resume() began is done: everything missed has been queued. May be NULL. */
 	void (*resumed)(void *state);
 	/* The session is ending: nothing can be sent any more; release state. */
 	void (*close)(void *state);
 	enum session_transport transport;
+	size_t max_message_bytes; /* 0: as the setting of that name says */
 };
 
 /* A connection whose HTTP request has been answered by this session's first octets. */
@@ -46,7 +49,8 @@ struct session_socket {
 	void (*carrier_free)(void *carrier); /* closes fd */
 };
 
-/* Who is at the other end. */
+/* Who is at the other end. A peer (another node, or AWX's relay) has no id and no credential: its rights do not change. */
+#define SESSION_PEER_ID 0
 struct session_user {
 	int64_t id;
 	const char *name;             /* copied */
@@ -77,6 +81,8 @@ void session_resume(struct session *session, struct position *position);
 /* While paused nothing is read from the client; messages already read still come. */
 void session_pause(struct session *session, bool paused);
 int64_t session_user_id(const struct session *session);
+/* Octets that wait for the peer. */
+size_t session_backlog(const struct session *session);
 const struct credential *session_credential(const struct session *session);
 /* Names the session in the log. */
 const char *session_subject(const struct session *session);
@@ -84,8 +90,8 @@ const char *session_subject(const struct session *session);
 /* Starts the closing handshake, behind what is queued; a stream just ends there. */
 void session_close(struct session *session, enum ws_close_code code, const char *reason);
 
-/* Tells all sessions but those on their way back, who find it in the history, that messages are missing; types, separated by spaces, narrows it down to groups of
- * these. */
+/* Tells all sessions but those on their way back, who find it in the history, that messages are missing;
+ * types, separated by spaces, narrows it down to groups of these. */
 void session_gap_all(const char *reason, const char *types);
 /* Is one of those that take what they get more than a little behind? resuming: of those that are on their way
  * back, else of the others. */
