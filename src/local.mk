@@ -6,8 +6,8 @@ libpgrelay_a_SOURCES = \
 	%D%/core/conf.c %D%/core/conf.h \
 	%D%/core/loop.c %D%/core/loop.h \
 	%D%/core/metrics.c %D%/core/metrics.h \
+	%D%/core/resolve.c %D%/core/resolve.h \
 	%D%/pg/pg_hosts.c %D%/pg/pg_hosts.h \
-	%D%/pg/pg_resolve.c %D%/pg/pg_resolve.h \
 	%D%/pg/pg_session.c %D%/pg/pg_session.h \
 	%D%/pg/pg_query.c %D%/pg/pg_query.h \
 	%D%/pg/pg_listen.c %D%/pg/pg_listen.h \
@@ -36,6 +36,7 @@ libpgrelay_a_SOURCES = \
 	%D%/http/http_request.c %D%/http/http_request.h \
 	%D%/http/http_login.c %D%/http/http_login.h \
 	%D%/http/http_sse.c %D%/http/http_sse.h \
+	%D%/http/http_peer.c %D%/http/http_peer.h \
 	%D%/http/http_greeting.c %D%/http/http_greeting.h \
 	%D%/client/session.c %D%/client/session.h \
 	%D%/client/auth.c %D%/client/auth.h \
@@ -44,10 +45,17 @@ libpgrelay_a_SOURCES = \
 	%D%/client/dialect_sse.c %D%/client/dialect_sse.h \
 	%D%/client/sse_request.c %D%/client/sse_request.h \
 	%D%/client/dialect_awx.c %D%/client/dialect_awx.h \
+	%D%/client/dialect_wsrelay.c %D%/client/dialect_wsrelay.h \
+	%D%/client/dialect_wsbroadcast.c %D%/client/dialect_wsbroadcast.h \
 	%D%/client/awx_group.c %D%/client/awx_group.h \
 	%D%/client/awx_request.c %D%/client/awx_request.h \
 	%D%/cluster/announcer.c %D%/cluster/announcer.h \
 	%D%/cluster/heartbeat.c %D%/cluster/heartbeat.h \
+	%D%/cluster/secret.c %D%/cluster/secret.h \
+	%D%/cluster/node.c %D%/cluster/node.h \
+	%D%/cluster/link.c %D%/cluster/link.h \
+	%D%/cluster/mesh.c %D%/cluster/mesh.h \
+	%D%/cluster/payload.c %D%/cluster/payload.h \
 	%D%/cli/run_lines.c %D%/cli/run_lines.h \
 	%D%/cli/watch_cursor.c %D%/cli/watch_cursor.h \
 	%D%/cli/watch_jobs.c %D%/cli/watch_jobs.h
@@ -74,7 +82,7 @@ pgrelay_SOURCES = %D%/main.c \
 	%D%/cli/cli_config.c
 nodist_pgrelay_SOURCES = %D%/cli/schema_sql.c
 EXTRA_pgrelay_SOURCES = %D%/cli/schema_sql.h
-PGRELAY_LIBS = libpgrelay.a $(LIBPQ_LIBS) $(LIBEVENT_LIBS) $(WSLAY_LIBS) $(JANSSON_LIBS) $(OPENSSL_LIBS)
+PGRELAY_LIBS = libpgrelay.a $(LIBPQ_LIBS) $(LIBEVENT_OPENSSL_LIBS) $(LIBEVENT_LIBS) $(WSLAY_LIBS) $(JANSSON_LIBS) $(OPENSSL_LIBS)
 pgrelay_LDADD = $(PGRELAY_LIBS)
 
 # The schema goes into the program, so that the two are always of one version.

@@ -42,8 +42,10 @@ static const struct ws_client_ops watch_link_callbacks;
 static void
 watch_link_connect(struct watch_link *l)
 {
+	const struct ws_client_options options = {.token = l->token};
+
 	l->settled = false;
-	l->client = ws_client_new(l->target->url, l->token, &watch_link_callbacks, l);
+	l->client = ws_client_new(l->target->url, &options, &watch_link_callbacks, l);
 }
 
 static void
@@ -186,7 +188,7 @@ watch_link_on_end(void *arg, const struct ws_client_end *end)
 }
 
 static const struct ws_client_ops watch_link_callbacks = {
-    watch_link_on_open, watch_link_on_message, watch_link_on_end};
+    watch_link_on_open, watch_link_on_message, watch_link_on_end, NULL};
 
 /* ---- public ---- */
 

@@ -718,11 +718,12 @@ static void
 session_finish_input(struct session *s)
 {
 	uint16_t code = ws_close_code(s->ws);
+	const char *reason = ws_close_reason(s->ws);
 
 	if (s->state == SESSION_OPEN) {
 		if (code == WS_CLOSE_PROTOCOL || code == WS_CLOSE_NOT_UTF8 || code == WS_CLOSE_TOO_BIG)
 			metrics[METRIC_SESSIONS_CLOSED_PROTOCOL_TOTAL]++;
-		log_info(s->subject, "closed with %d", code);
+		log_info(s->subject, "closed with %d%s%s", code, *reason != '\0' ? ": " : "", reason);
 	}
 	session_enter(s, SESSION_DRAINING);
 }

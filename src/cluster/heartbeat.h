@@ -11,8 +11,13 @@
 
 struct pg_listen;
 
-/* Sends one each probe_interval. address is HOST:PORT as others reach this node; a wildcard goes out as null. */
-void heartbeat_start(struct pg_listen *listen, const char *address);
+/* This node's id and its boot: random, another one each time it starts. address is HOST:PORT, or
+ * wss://HOST:PORT, as others reach this node; a wildcard goes out as null. */
+void heartbeat_init(const char *address);
+const char *heartbeat_node(void);
+uint64_t heartbeat_boot(void);
+/* Sends one each probe_interval. */
+void heartbeat_start(struct pg_listen *listen);
 /* The session has just begun to listen: sends one. */
 void heartbeat_begin(void);
 /* Sends one now, or as soon as the one under way has come back. */

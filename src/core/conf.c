@@ -9,6 +9,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <jansson.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,7 @@
 
 struct conf conf;
 
-enum conf_type { CONF_STRING, CONF_INT, CONF_BYTES, CONF_MS, CONF_BOOL, CONF_CHOICE };
+enum conf_type { CONF_STRING, CONF_SECRET, CONF_INT, CONF_BYTES, CONF_MS, CONF_BOOL, CONF_CHOICE };
 enum conf_source { CONF_DEFAULT, CONF_FILE, CONF_ENVIRONMENT, CONF_FLAG };
 
 struct conf_option {
@@ -42,6 +43,8 @@ static const char *const conf_level_names[] = {"debug", "info", "warning", "erro
 #define MIB       (KIB * 1024)
 #define GIB       (MIB * 1024)
 #define HOUR      (3600 * SECOND)
+
+#define SECRET_MIN 16
 
 static const struct conf_option conf_options[] = {
     {"database", CONF_STRING, AT(database), "", 0, 0, false, NULL,
@@ -74,6 +77,15 @@ static const struct conf_option conf_options[] = {
 	"nodes of other clusters on the same database are left alone"},
     {"advertise", CONF_STRING, AT(advertise), "", 0, 255, false, NULL,
 	"address at which other nodes reach this one; empty: the first of listen"},
+    {"secret", CONF_SECRET, AT(secret), "", SECRET_MIN, 255, true, NULL,
+	"shared by the nodes of a cluster, which then talk to each other; empty: they do not"},
+    {"secret_also", CONF_SECRET, AT(secret_also), "", SECRET_MIN, 255, true, NULL,
+	"a second one that is accepted while the secret is being replaced"},
+    {"tls_ca_file", CONF_STRING, AT(tls_ca_file), "", 0, 4096, true, NULL,
+	"file of the authorities that vouch for nodes behind wss, when this program dials; empty: the "
+	"system's"},
+    {"tls_verify", CONF_BOOL, AT(tls_verify), "on", 0, 0, true, NULL,
+	"whether the certificate of a node behind wss must be valid for its name"},
     {"max_sessions", CONF_INT, AT(max_sessions), "10000", 1, 1000000, true, NULL,
 	"WebSocket sessions at the same time; further ones are refused with 503"},
     {"handshake_timeout", CONF_MS, AT(handshake_timeout_ms), "10s", 100, HOUR, false, NULL,
@@ -243,6 +255,27 @@ conf_parse_string(const struct conf_option *o, const char *value, char **out, ch
 	return true;
 }
 
+/* Its text is signed as JSON, which is UTF-8. */
+static bool
+conf_parse_secret(const struct conf_option *o, const char *value, char **out, char **error)
+{
+	json_t *text = json_string(value);
+
+	json_decref(text);
+	if (text == NULL) {
+		*error = mem_printf("the value of %s is not UTF-8", o->name);
+		return false;
+	}
+	if (*value != '\0' && (int64_t)strlen(value) < o->min) {
+		*error =
+		    mem_printf("the value of %s is too short: at least %lld octets are wanted; openssl rand "
+			       "-hex 32 makes a good one",
+			o->name, (long long)o->min);
+		return false;
+	}
+	return conf_parse_string(&(struct conf_option){.name = o->name, .max = o->max}, value, out, error);
+}
+
 static bool
 conf_parse(struct conf *c, const struct conf_option *o, const char *value, char **error)
 {
@@ -251,6 +284,8 @@ conf_parse(struct conf *c, const struct conf_option *o, const char *value, char 
 	switch (o->type) {
 	case CONF_STRING:
 		return conf_parse_string(o, value, field, error);
+	case CONF_SECRET:
+		return conf_parse_secret(o, value, field, error);
 	case CONF_BOOL:
 		return conf_parse_bool(o, value, field, error);
 	case CONF_CHOICE:
@@ -271,6 +306,7 @@ conf_format(const struct conf *c, const struct conf_option *o)
 
 	switch (o->type) {
 	case CONF_STRING:
+	case CONF_SECRET:
 		return mem_strdup(*(char *const *)field);
 	case CONF_BOOL:
 		return mem_strdup(*(const bool *)field ? "on" : "off");
@@ -285,11 +321,17 @@ conf_format(const struct conf *c, const struct conf_option *o)
 	abort();
 }
 
+static bool
+conf_is_text(const struct conf_option *o)
+{
+	return o->type == CONF_STRING || o->type == CONF_SECRET;
+}
+
 static void
 conf_release(struct conf *c)
 {
 	for (size_t i = 0; i < CONF_COUNT; i++) {
-		if (conf_options[i].type == CONF_STRING) {
+		if (conf_is_text(&conf_options[i])) {
 			char **field = (char **)((char *)c + conf_options[i].offset);
 
 			free(*field);
@@ -474,6 +516,13 @@ conf_set_flag(const char *name, const char *value, char **error)
 		*error = mem_printf("unknown setting \"%s\"", name);
 		return false;
 	}
+	if (conf_options[i].type == CONF_SECRET) {
+		*error =
+		    mem_printf("%s is no flag, for a command line is seen by every user of the host: put it "
+			       "into the file, or into the environment",
+			conf_options[i].name);
+		return false;
+	}
 	free(conf_flags[i]);
 	conf_flags[i] = mem_strdup(value);
 	return true;
@@ -498,7 +547,10 @@ conf_reload(char **error)
 			if (!conf_parse(&conf, o, new, &reason))
 				abort();
 			conf_sources[i] = sources[i];
-			log_info(NULL, "setting \"%s\" is now \"%s\"", o->name, new);
+			if (o->type == CONF_SECRET)
+				log_info(NULL, "setting \"%s\" has changed", o->name);
+			else
+				log_info(NULL, "setting \"%s\" is now \"%s\"", o->name, new);
 		}
 		free(old);
 		free(new);
@@ -588,7 +640,7 @@ conf_mask(const char *conninfo)
 static void
 conf_print_value(FILE *out, const struct conf_option *o, const char *value)
 {
-	if (o->type != CONF_STRING) {
+	if (!conf_is_text(o)) {
 		fprintf(out, "%s = %s", o->name, value);
 		return;
 	}
@@ -608,8 +660,8 @@ conf_print(FILE *out)
 		const struct conf_option *o = &conf_options[i];
 		char *value = conf_format(&conf, o);
 
-		if (o->offset == AT(database)) {
-			char *masked = conf_mask(value);
+		if (o->offset == AT(database) || (o->type == CONF_SECRET && *value != '\0')) {
+			char *masked = o->type == CONF_SECRET ? mem_strdup("****") : conf_mask(value);
 
 			free(value);
 			value = masked;
@@ -642,14 +694,15 @@ conf_print_help(FILE *out)
 {
 	for (size_t i = 0; i < CONF_COUNT; i++) {
 		const struct conf_option *o = &conf_options[i];
+		bool secret = o->type == CONF_SECRET;
 		char flag[64];
-		size_t n = (size_t)snprintf(flag, sizeof(flag), "--%s", o->name);
+		size_t n = (size_t)snprintf(flag, sizeof(flag), secret ? "(%s)" : "--%s", o->name);
 
-		for (size_t j = 0; j < n; j++)
+		for (size_t j = 0; j < n && !secret; j++)
 			if (flag[j] == '_')
 				flag[j] = '-';
-		fprintf(out, "  %-24s %s%s%s%s\n", flag, o->text, *o->initial ? " [" : "", o->initial,
-		    *o->initial ? "]" : "");
+		fprintf(out, "  %-24s %s%s%s%s%s\n", flag, o->text, *o->initial ? " [" : "", o->initial,
+		    *o->initial ? "]" : "", secret ? "; in the file or the environment only" : "");
 	}
 }
 

@@ -30,6 +30,9 @@ struct conf {
 	char *node;
 	char *cluster;
 	char *advertise; /* address for the heartbeat; empty: the first listen address */
+	char *secret, *secret_also; /* empty: none */
+	char *tls_ca_file;         /* empty: the system's */
+	bool tls_verify;
 	int64_t max_sessions;
 	int64_t handshake_timeout_ms;
 	int64_t max_message_bytes;
@@ -56,7 +59,7 @@ extern struct conf conf;
  * holds the reason; the caller releases it with free(). */
 bool conf_load(const char *path, char **error) __attribute__((warn_unused_result));
 
-/* One setting from a flag: kept over reloads. */
+/* One setting from a flag: kept over reloads. A secret is refused. */
 bool conf_set_flag(const char *name, const char *value, char **error) __attribute__((warn_unused_result));
 
 /* Reads file and environment again. What can change while running takes effect, for the rest a warning is
@@ -67,7 +70,7 @@ bool conf_reload(char **error) __attribute__((warn_unused_result));
 bool conf_is_option(const char *name);
 
 /* As a file that conf_load() reads: the values in force, and where each comes from. Passwords in `database`
- * are masked. */
+ * and secrets are masked. */
 void conf_print(FILE *out);
 /* Every option with its default, its unit and its sentence; also the shipped sample file. */
 void conf_print_sample(FILE *out);

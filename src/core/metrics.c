@@ -4,12 +4,25 @@
 #include "core/log.h"
 
 #include <stdio.h>
+#include <string.h>
 
 double metrics[METRIC_COUNT];
 
+/* Rows of one name, with different labels, stand together. */
 struct metrics_row {
-	const char *name, *type, *text;
+	const char *name, *type, *text, *label;
 };
+
+#define METRICS_PEERS_REFUSED(reason)                                                                        \
+	{                                                                                                    \
+		"pgrelay_peers_refused_total", "counter",                                                    \
+		    "nodes and relays that were refused, by what was wrong", "reason=\"" reason "\""         \
+	}
+#define METRICS_HEARTBEATS(kind)                                                                             \
+	{                                                                                                    \
+		"pgrelay_heartbeats_total", "counter", "heartbeats heard, by whose they are",                \
+		    "kind=\"" kind "\""                                                                      \
+	}
 
 static const struct metrics_row metrics_rows[METRIC_COUNT] = {
     [METRIC_LISTEN_UP] = {"pgrelay_listen_up", "gauge",
@@ -90,6 +103,33 @@ static const struct metrics_row metrics_rows[METRIC_COUNT] = {
 	"times accepting paused for want of descriptors"},
     [METRIC_ANNOUNCED_EVENTS_TOTAL] = {"pgrelay_announced_events_total", "counter",
 	"deferred events announced by this node"},
+    [METRIC_PEERS_REFUSED_MALFORMED_TOTAL] = METRICS_PEERS_REFUSED("malformed"),
+    [METRIC_PEERS_REFUSED_SECRET_TOTAL] = METRICS_PEERS_REFUSED("secret"),
+    [METRIC_PEERS_REFUSED_CLOCK_TOTAL] = METRICS_PEERS_REFUSED("clock"),
+    [METRIC_PEERS_REFUSED_REPLAY_TOTAL] = METRICS_PEERS_REFUSED("replay"),
+    [METRIC_PEERS_REFUSED_CLUSTER_TOTAL] = METRICS_PEERS_REFUSED("cluster"),
+    [METRIC_PEERS_REFUSED_HANDSHAKE_TOTAL] = METRICS_PEERS_REFUSED("handshake"),
+    [METRIC_HEARTBEATS_SELF_TOTAL] = METRICS_HEARTBEATS("self"),
+    [METRIC_HEARTBEATS_PEER_TOTAL] = METRICS_HEARTBEATS("peer"),
+    [METRIC_HEARTBEATS_UNSIGNED_TOTAL] = METRICS_HEARTBEATS("unsigned"),
+    [METRIC_HEARTBEATS_FORGED_TOTAL] = METRICS_HEARTBEATS("forged"),
+    [METRIC_HEARTBEATS_SKEWED_TOTAL] = METRICS_HEARTBEATS("skewed"),
+    [METRIC_HEARTBEATS_DOUBLE_TOTAL] = METRICS_HEARTBEATS("double"),
+    [METRIC_HEARTBEATS_FOREIGN_TOTAL] = METRICS_HEARTBEATS("foreign"),
+    [METRIC_HEARTBEATS_AWX_TOTAL] = METRICS_HEARTBEATS("awx"),
+    [METRIC_HEARTBEATS_MALFORMED_TOTAL] = METRICS_HEARTBEATS("malformed"),
+    [METRIC_LINKS] = {"pgrelay_links", "gauge", "links to other nodes that are open now"},
+    [METRIC_LINKS_LOST_TOTAL] = {"pgrelay_links_lost_total", "counter", "open links that were lost"},
+    [METRIC_PAYLOADS_SERVED_TOTAL] = {"pgrelay_payloads_served_total", "counter",
+	"big payloads given to other nodes"},
+    [METRIC_PAYLOADS_FETCHED_TOTAL] = {"pgrelay_payloads_fetched_total", "counter",
+	"big payloads had from other nodes"},
+    [METRIC_PAYLOADS_FALLBACK_TOTAL] = {"pgrelay_payloads_fallback_total", "counter",
+	"big payloads asked of another node in vain, and read from the log"},
+    [METRIC_PAYLOADS_WRONG_TOTAL] = {"pgrelay_payloads_wrong_total", "counter",
+	"big payloads from another node that were not what their ticket says"},
+    [METRIC_PAYLOADS_KEPT_BYTES] = {"pgrelay_payloads_kept_bytes", "gauge",
+	"octets of big payloads that are kept for other nodes"},
 };
 
 char *
@@ -107,8 +147,12 @@ metrics_format(size_t *len)
 	for (int i = 0; i < METRIC_COUNT; i++) {
 		const struct metrics_row *r = &metrics_rows[i];
 
-		fprintf(out, "# HELP %s %s\n# TYPE %s %s\n%s %.17g\n", r->name, r->text, r->name, r->type,
-		    r->name, metrics[i]);
+		if (i == 0 || strcmp(r->name, r[-1].name) != 0)
+			fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", r->name, r->text, r->name, r->type);
+		if (r->label != NULL)
+			fprintf(out, "%s{%s} %.17g\n", r->name, r->label, metrics[i]);
+		else
+			fprintf(out, "%s %.17g\n", r->name, metrics[i]);
 	}
 	fclose(out);
 	return page;

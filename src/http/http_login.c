@@ -257,6 +257,15 @@ http_login_on_auth(void *arg, enum auth_verdict verdict, const struct auth_user 
 	}
 }
 
+void
+http_login_accept_peer(struct http_login *l, const char *name)
+{
+	l->user_id = SESSION_PEER_ID;
+	l->user_name = mem_strdup(name);
+	l->expires_ms = -1;
+	l->ops->accepted(l->arg, l);
+}
+
 static void
 http_login_find_credential(struct http_login *l)
 {

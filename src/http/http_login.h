@@ -26,6 +26,8 @@ struct http_login_ops {
 struct http_login *http_login_new(struct evhttp_request *req, const struct http_login_ops *ops, void *arg);
 /* Finds out who it is, and calls accepted, never from inside, or refuses. */
 void http_login_start(struct http_login *login);
+/* For a peer, which has proved itself otherwise: calls accepted at once. name stands in the log. */
+void http_login_accept_peer(struct http_login *login, const char *name);
 
 struct evhttp_request *http_login_request(const struct http_login *login);
 /* Once accepted. */

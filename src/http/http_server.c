@@ -9,6 +9,7 @@
 #include "core/metrics.h"
 #include "http/http_greeting.h"
 #include "http/http_login.h"
+#include "http/http_peer.h"
 #include "http/http_request.h"
 #include "http/http_sse.h"
 #include "http/http_upgrade.h"
@@ -99,6 +100,10 @@ static const struct http_route http_routes[] = {
     {"/api/websocket", true, http_server_awx},
     {"/api/websocket/", true, http_server_awx},
     {"/events", true, http_sse},
+    {"/websocket/relay", true, http_peer_relay},
+    {"/websocket/relay/", true, http_peer_relay},
+    {"/websocket/broadcast", true, http_peer_broadcast},
+    {"/websocket/broadcast/", true, http_peer_broadcast},
     {"/healthz", false, http_server_health},
     {"/readyz", false, http_server_ready},
     {"/metrics", false, http_server_metrics},

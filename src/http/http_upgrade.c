@@ -13,21 +13,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* protocol: the subprotocol that is chosen; NULL for none. */
 static char *
-http_upgrade_answer(struct http_login *login)
+http_upgrade_answer(struct http_login *login, const char *protocol)
 {
 	char accept[WS_ACCEPT_SIZE];
 
 	ws_accept_value(http_header(http_login_request(login), "Sec-WebSocket-Key"), accept);
 	return mem_printf("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-			  "Sec-WebSocket-Accept: %s\r\n\r\n",
-	    accept);
+			  "Sec-WebSocket-Accept: %s\r\n%s%s%s\r\n",
+	    accept, protocol != NULL ? "Sec-WebSocket-Protocol: " : "", protocol != NULL ? protocol : "",
+	    protocol != NULL ? "\r\n" : "");
 }
 
 static void
 http_upgrade_on_accepted(void *dialect, struct http_login *login)
 {
-	char *answer = http_upgrade_answer(login);
+	char *answer = http_upgrade_answer(login, NULL);
 
 	http_login_open(login, dialect, answer, NULL);
 	free(answer);
@@ -41,7 +43,7 @@ http_upgrade_on_refuse(void *dialect, struct http_login *login, int status)
 
 	if (conf.refuse != CONF_REFUSE_AWX || (status != 401 && status != 403))
 		return false;
-	answer = http_upgrade_answer(login);
+	answer = http_upgrade_answer(login, NULL);
 	http_login_turn_away(login, answer, DIALECT_AWX_REFUSAL);
 	free(answer);
 	return true;
@@ -91,4 +93,34 @@ http_upgrade(struct evhttp_request *req, const struct dialect *dialect)
 
 	if (!http_upgrade_refuse_malformed(login) && !http_login_refuse_crowd(login))
 		http_login_start(login);
+}
+
+/* ---- peers ---- */
+
+struct http_upgrade_peer {
+	const struct dialect *dialect;
+	const char *protocol;
+};
+
+static void
+http_upgrade_on_peer(void *arg, struct http_login *login)
+{
+	const struct http_upgrade_peer *peer = arg;
+	char *answer = http_upgrade_answer(login, peer->protocol);
+
+	http_login_open(login, peer->dialect, answer, NULL);
+	free(answer);
+}
+
+static const struct http_login_ops http_upgrade_peer_ops = {http_upgrade_on_peer, NULL, NULL};
+
+void
+http_upgrade_peer(
+    struct evhttp_request *req, const struct dialect *dialect, const char *name, const char *protocol)
+{
+	struct http_upgrade_peer peer = {dialect, protocol};
+	struct http_login *login = http_login_new(req, &http_upgrade_peer_ops, &peer);
+
+	if (!http_upgrade_refuse_malformed(login) && !http_login_refuse_crowd(login))
+		http_login_accept_peer(login, name);
 }

@@ -29,7 +29,8 @@ struct ws {
 	size_t in_len;
 	size_t max_message_bytes, fragments;
 	bool closing;       /* the frame under way is a close frame */
-	size_t code_octets; /* of peer_code, so far */
+	size_t code_octets; /* of a close frame's body, so far */
+	char *peer_reason;  /* NULL for none */
 	uint16_t peer_code; /* as a server sent it: wslay takes 1012 and up for a breach of the protocol */
 };
 
@@ -95,6 +96,18 @@ ws_on_frame_start(
 		(void)wslay_event_queue_close(ctx, WS_CLOSE_PROTOCOL, NULL, 0);
 }
 
+/* A reason is text for a log. */
+static void
+ws_take_reason(struct ws *ws, uint8_t octet)
+{
+	size_t at = ws->code_octets - 2;
+
+	if (ws->peer_reason == NULL)
+		ws->peer_reason = mem_zalloc(WS_REASON_MAX + 1);
+	if (at < WS_REASON_MAX)
+		ws->peer_reason[at] = octet >= 0x20 && octet < 0x7f ? (char)octet : '?';
+}
+
 static void
 ws_on_frame_chunk(
     wslay_event_context_ptr ctx, const struct wslay_event_on_frame_recv_chunk_arg *chunk, void *arg)
@@ -102,9 +115,12 @@ ws_on_frame_chunk(
 	struct ws *ws = arg;
 
 	assert(ws->magic == WS_MAGIC);
-	for (size_t i = 0; ws->closing && ws->code_octets < 2 && i < chunk->data_length;
-	     i++, ws->code_octets++)
-		ws->peer_code = (uint16_t)(ws->peer_code << 8 | chunk->data[i]);
+	for (size_t i = 0; ws->closing && i < chunk->data_length; i++, ws->code_octets++) {
+		if (ws->code_octets < 2)
+			ws->peer_code = (uint16_t)(ws->peer_code << 8 | chunk->data[i]);
+		else
+			ws_take_reason(ws, chunk->data[i]);
+	}
 }
 
 static void
@@ -152,6 +168,7 @@ ws_free(struct ws *ws)
 		return;
 	assert(ws->magic == WS_MAGIC);
 	ws->magic = 0;
+	free(ws->peer_reason);
 	wslay_event_context_free(ws->ctx);
 	free(ws);
 }
@@ -222,6 +239,12 @@ ws_send_close(struct ws *ws, enum ws_close_code code, const char *reason)
 	if (wslay_event_queue_close(ws->ctx, (uint16_t)code, (const uint8_t *)reason,
 		len < WS_REASON_MAX ? len : WS_REASON_MAX) == 0)
 		(void)wslay_event_send(ws->ctx);
+}
+
+const char *
+ws_close_reason(const struct ws *ws)
+{
+	return ws->peer_reason != NULL ? ws->peer_reason : "";
 }
 
 uint16_t

@@ -54,6 +54,9 @@ void ws_send_close(struct ws *ws, enum ws_close_code code, const char *reason);
 /* The code that the peer's close frame had (1005 for none), or the one sent to it for breaking the protocol;
  * 0 before. */
 uint16_t ws_close_code(const struct ws *ws);
+/* What the peer's close frame gave as its reason, "" for none; what is not printable ASCII is replaced. Valid
+ * until the ws is freed. */
+const char *ws_close_reason(const struct ws *ws);
 
 /* The header of an unmasked, unfragmented text frame (RFC 6455, section 5.2): writes at most 10 octets,
  * returns how many. */

@@ -14,14 +14,19 @@
 #include "core/mem.h"
 #include "http/ws.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
 #include <event2/http.h>
 #include <netdb.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +49,9 @@ enum ws_client_state {
 };
 
 struct ws_client_url {
-	char *host;
+	bool tls;
+	char *host;    /* as the certificate has it */
+	char *address; /* to be dialled */
 	char *port;
 	char *authority; /* as the Host header has it */
 	char *path;      /* with the query */
@@ -56,7 +63,7 @@ struct ws_client_answer {
 	int status;
 	int retry_after_s;
 	long length; /* of the body; -1 when not told */
-	bool upgrade, connection, accept, plain;
+	bool upgrade, connection, accept, protocol, plain;
 };
 
 struct ws_client {
@@ -65,7 +72,9 @@ struct ws_client {
 	const struct ws_client_ops *ops;
 	void *arg;
 	const struct ws_client_url *url;
-	char *token;
+	char *token, *headers, *protocol;
+	int64_t connect_ms;
+	SSL_CTX *tls;
 	struct addrinfo *addresses, *next_address;
 	struct bufferevent *bev;
 	struct event *timer;
@@ -87,11 +96,10 @@ ws_client_url_check(const struct evhttp_uri *uri, char **error)
 	const char *scheme = uri != NULL ? evhttp_uri_get_scheme(uri) : NULL;
 	const char *host = uri != NULL ? evhttp_uri_get_host(uri) : NULL;
 
-	if (scheme != NULL && strcasecmp(scheme, "wss") == 0)
-		*error = mem_strdup("wss:// is not supported yet: use ws:// to a node on this host or behind "
-				    "a proxy of yours");
-	else if (scheme == NULL || strcasecmp(scheme, "ws") != 0 || host == NULL || *host == '\0')
-		*error = mem_strdup("a WebSocket URL is wanted: ws://HOST:PORT");
+	bool known = scheme != NULL && (strcasecmp(scheme, "ws") == 0 || strcasecmp(scheme, "wss") == 0);
+
+	if (!known || host == NULL || *host == '\0')
+		*error = mem_strdup("a WebSocket URL is wanted: ws://HOST:PORT or wss://HOST:PORT");
 	else if (evhttp_uri_get_userinfo(uri) != NULL)
 		*error = mem_strdup("a URL with a user's name is not supported: the token says who you are");
 	else
@@ -99,22 +107,43 @@ ws_client_url_check(const struct evhttp_uri *uri, char **error)
 	return false;
 }
 
+/* host in brackets where it is an IPv6 address. */
 static struct ws_client_url *
-ws_client_url_new(const struct evhttp_uri *uri)
+ws_client_url_new(
+    bool tls, const char *host, const char *address, int port, const char *path, const char *query)
 {
 	struct ws_client_url *url = mem_zalloc(sizeof(*url));
-	const char *host = evhttp_uri_get_host(uri), *path = evhttp_uri_get_path(uri),
-		   *query = evhttp_uri_get_query(uri);
-	int port = evhttp_uri_get_port(uri) > 0 ? evhttp_uri_get_port(uri) : 80;
 	size_t len = strlen(host);
+
+	url->tls = tls;
+	url->host = *host == '[' ? mem_strndup(host + 1, len - 2) : mem_strdup(host);
+	url->address = mem_strdup(address != NULL ? address : url->host);
+	url->port = mem_printf("%d", port);
+	url->authority = port == (tls ? 443 : 80) ? mem_strdup(host) : mem_printf("%s:%d", host, port);
+	url->path = mem_printf("%s%s%s", path, query != NULL ? "?" : "", query != NULL ? query : "");
+	url->text = mem_printf("%s://%s%s", tls ? "wss" : "ws", url->authority, path);
+	return url;
+}
+
+static struct ws_client_url *
+ws_client_url_of(const struct evhttp_uri *uri)
+{
+	bool tls = strcasecmp(evhttp_uri_get_scheme(uri), "wss") == 0;
+	const char *path = evhttp_uri_get_path(uri);
+	int port = evhttp_uri_get_port(uri) > 0 ? evhttp_uri_get_port(uri) : tls ? 443 : 80;
 
 	if (path == NULL || *path == '\0' || strcmp(path, "/") == 0)
 		path = "/websocket/";
-	url->host = *host == '[' ? mem_strndup(host + 1, len - 2) : mem_strdup(host);
-	url->port = mem_printf("%d", port);
-	url->authority = port == 80 ? mem_strdup(host) : mem_printf("%s:%d", host, port);
-	url->path = mem_printf("%s%s%s", path, query != NULL ? "?" : "", query != NULL ? query : "");
-	url->text = mem_printf("ws://%s%s", url->authority, path);
+	return ws_client_url_new(tls, evhttp_uri_get_host(uri), NULL, port, path, evhttp_uri_get_query(uri));
+}
+
+struct ws_client_url *
+ws_client_url_make(bool tls, const char *host, const char *address, int port, const char *path)
+{
+	char *bracketed = strchr(host, ':') != NULL ? mem_printf("[%s]", host) : mem_strdup(host);
+	struct ws_client_url *url = ws_client_url_new(tls, bracketed, address, port, path, NULL);
+
+	free(bracketed);
 	return url;
 }
 
@@ -125,7 +154,7 @@ ws_client_url_parse(const char *text, char **error)
 	struct ws_client_url *url = NULL;
 
 	if (ws_client_url_check(uri, error))
-		url = ws_client_url_new(uri);
+		url = ws_client_url_of(uri);
 	if (uri != NULL)
 		evhttp_uri_free(uri);
 	return url;
@@ -137,6 +166,7 @@ ws_client_url_free(struct ws_client_url *url)
 	if (url == NULL)
 		return;
 	free(url->host);
+	free(url->address);
 	free(url->port);
 	free(url->authority);
 	free(url->path);
@@ -168,7 +198,7 @@ ws_client_enter(struct ws_client *c, enum ws_client_state state)
 	case WS_CLIENT_CONNECTING:
 	case WS_CLIENT_HANDSHAKE:
 	case WS_CLIENT_REFUSED:
-		ws_client_arm(c, WS_CLIENT_CONNECT_MS);
+		ws_client_arm(c, c->connect_ms);
 		break;
 	case WS_CLIENT_OPEN:
 		ws_client_arm(c, conf.ping_interval_ms);
@@ -206,7 +236,10 @@ ws_client_end_open(struct ws_client *c)
 			      : code == WS_CLOSE_TRY_AGAIN  ? "messages were not taken fast enough"
 			      : code == 0                   ? "the connection was lost"
 							    : "the node closed the connection";
-	char *reason = code != 0 ? mem_printf("%s (%u)", meaning, code) : mem_strdup(meaning);
+	const char *told = ws_close_reason(c->ws);
+	char *reason = *told != '\0' ? mem_printf("%s (%u)", told, code)
+		       : code != 0   ? mem_printf("%s (%u)", meaning, code)
+				     : mem_strdup(meaning);
 
 	ws_client_end(c, code != 0 ? code : WS_CLOSE_ABNORMAL, reason);
 	free(reason);
@@ -270,7 +303,9 @@ ws_client_send_request(struct ws_client *c)
 	    c->url->path, c->url->authority, c->key);
 	if (c->token != NULL)
 		evbuffer_add_printf(out, "Authorization: Bearer %s\r\n", c->token);
-	evbuffer_add_printf(out, "\r\n");
+	if (c->protocol != NULL)
+		evbuffer_add_printf(out, "Sec-WebSocket-Protocol: %s\r\n", c->protocol);
+	evbuffer_add_printf(out, "%s\r\n", c->headers != NULL ? c->headers : "");
 }
 
 static void
@@ -292,6 +327,8 @@ ws_client_take_header(struct ws_client *c, char *line)
 		a->connection = strcasestr(value, "upgrade") != NULL;
 	else if (strcasecmp(line, "Sec-WebSocket-Accept") == 0)
 		a->accept = strcmp(value, accept) == 0;
+	else if (strcasecmp(line, "Sec-WebSocket-Protocol") == 0)
+		a->protocol = c->protocol != NULL && strcmp(value, c->protocol) == 0;
 	else if (strcasecmp(line, "Content-Length") == 0)
 		a->length = atol(value);
 	else if (strcasecmp(line, "Content-Type") == 0)
@@ -322,6 +359,11 @@ ws_client_open(struct ws_client *c, struct evbuffer *in)
 {
 	if (!c->answer.upgrade || !c->answer.connection || !c->answer.accept) {
 		ws_client_end(c, 0, "the server's WebSocket handshake is wrong");
+		return;
+	}
+	if (c->protocol != NULL && !c->answer.protocol) {
+		ws_client_end(c, 0,
+		    "the server does not take the subprotocol; is it a node of pgrelay, of this version?");
 		return;
 	}
 	ws_client_enter(c, WS_CLIENT_OPEN);
@@ -423,6 +465,25 @@ ws_client_on_lost(struct ws_client *c, const char *reason)
 	}
 }
 
+/* Why a connection has failed: by TLS, or by the system. */
+static const char *
+ws_client_error(struct bufferevent *bev)
+{
+	static char text[256];
+	SSL *ssl = bufferevent_openssl_get_ssl(bev);
+	long verdict = ssl != NULL ? SSL_get_verify_result(ssl) : X509_V_OK;
+	unsigned long error = ssl != NULL ? bufferevent_get_openssl_error(bev) : 0;
+
+	if (verdict != X509_V_OK)
+		snprintf(text, sizeof(text), "the server's certificate is not accepted: %s",
+		    X509_verify_cert_error_string(verdict));
+	else if (error != 0)
+		snprintf(text, sizeof(text), "TLS: %s", ERR_reason_error_string(error));
+	else
+		return evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR());
+	return text;
+}
+
 static void
 ws_client_on_event(struct bufferevent *bev, short what, void *arg)
 {
@@ -430,7 +491,7 @@ ws_client_on_event(struct bufferevent *bev, short what, void *arg)
 
 	assert(c->magic == WS_CLIENT_MAGIC);
 	if (!(what & BEV_EVENT_CONNECTED)) {
-		ws_client_on_lost(c, evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR()));
+		ws_client_on_lost(c, ws_client_error(bev));
 		return;
 	}
 	ws_client_enter(c, WS_CLIENT_HANDSHAKE);
@@ -457,6 +518,68 @@ ws_client_on_timer(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
+static void
+ws_client_on_written(struct bufferevent *bev, void *arg)
+{
+	struct ws_client *c = arg;
+
+	assert(c->magic == WS_CLIENT_MAGIC);
+	if (c->state == WS_CLIENT_OPEN && c->ops->on_drained != NULL)
+		c->ops->on_drained(c->arg);
+}
+
+/* ---- TLS ---- */
+
+/* What is the same for all addresses; false when it cannot be had. */
+static bool
+ws_client_prepare_tls(struct ws_client *c)
+{
+	bool ok;
+
+	c->tls = SSL_CTX_new(TLS_client_method());
+	if (c->tls == NULL || SSL_CTX_set_min_proto_version(c->tls, TLS1_2_VERSION) != 1)
+		log_fatal("could not prepare TLS");
+	SSL_CTX_set_verify(c->tls, conf.tls_verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
+	ok = *conf.tls_ca_file != '\0' ? SSL_CTX_load_verify_locations(c->tls, conf.tls_ca_file, NULL) == 1
+				       : SSL_CTX_set_default_verify_paths(c->tls) == 1;
+	if (!ok)
+		ws_client_end(c, 0, "the certificates of tls_ca_file cannot be read");
+	return ok;
+}
+
+/* The host's name goes out (RFC 6066, section 3), and must be the certificate's (RFC 9110, section 4.3.4). */
+static SSL *
+ws_client_new_tls(struct ws_client *c)
+{
+	SSL *ssl = SSL_new(c->tls);
+	struct in6_addr octets;
+	const char *host = c->url->host;
+
+	if (ssl == NULL)
+		log_fatal("out of memory");
+	if (inet_pton(AF_INET, host, &octets) == 1 || inet_pton(AF_INET6, host, &octets) == 1) {
+		X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host);
+	} else {
+		SSL_set_tlsext_host_name(ssl, host);
+		SSL_set1_host(ssl, host);
+	}
+	return ssl;
+}
+
+static struct bufferevent *
+ws_client_new_buffers(struct ws_client *c)
+{
+	struct bufferevent *bev;
+
+	if (c->tls == NULL)
+		return bufferevent_socket_new(loop_base(), -1, BEV_OPT_CLOSE_ON_FREE);
+	bev = bufferevent_openssl_socket_new(
+	    loop_base(), -1, ws_client_new_tls(c), BUFFEREVENT_SSL_CONNECTING, BEV_OPT_CLOSE_ON_FREE);
+	if (bev != NULL)
+		bufferevent_openssl_set_allow_dirty_shutdown(bev, 1);
+	return bev;
+}
+
 /* To the next address. */
 static void
 ws_client_connect(struct ws_client *c)
@@ -466,10 +589,10 @@ ws_client_connect(struct ws_client *c)
 	c->next_address = address->ai_next;
 	if (c->bev != NULL)
 		bufferevent_free(c->bev);
-	c->bev = bufferevent_socket_new(loop_base(), -1, BEV_OPT_CLOSE_ON_FREE);
+	c->bev = ws_client_new_buffers(c);
 	if (c->bev == NULL)
 		log_fatal("could not make a connection's buffers");
-	bufferevent_setcb(c->bev, ws_client_on_read, NULL, ws_client_on_event, c);
+	bufferevent_setcb(c->bev, ws_client_on_read, ws_client_on_written, ws_client_on_event, c);
 	ws_client_enter(c, WS_CLIENT_CONNECTING);
 	if (bufferevent_socket_connect(c->bev, address->ai_addr, (int)address->ai_addrlen) < 0)
 		ws_client_on_lost(c, strerror(errno));
@@ -483,7 +606,9 @@ ws_client_start(void *arg)
 	int rc;
 
 	assert(c->magic == WS_CLIENT_MAGIC);
-	rc = getaddrinfo(c->url->host, c->url->port, &hints, &c->addresses);
+	if (c->url->tls && !ws_client_prepare_tls(c))
+		return;
+	rc = getaddrinfo(c->url->address, c->url->port, &hints, &c->addresses);
 	if (rc != 0) {
 		ws_client_end(c, 0, gai_strerror(rc));
 		return;
@@ -495,7 +620,8 @@ ws_client_start(void *arg)
 /* ---- public ---- */
 
 struct ws_client *
-ws_client_new(const struct ws_client_url *url, const char *token, const struct ws_client_ops *ops, void *arg)
+ws_client_new(const struct ws_client_url *url, const struct ws_client_options *options,
+    const struct ws_client_ops *ops, void *arg)
 {
 	struct ws_client *c = mem_zalloc(sizeof(*c));
 
@@ -503,7 +629,10 @@ ws_client_new(const struct ws_client_url *url, const char *token, const struct w
 	c->ops = ops;
 	c->arg = arg;
 	c->url = url;
-	c->token = token != NULL ? mem_strdup(token) : NULL;
+	c->token = options->token != NULL ? mem_strdup(options->token) : NULL;
+	c->headers = options->headers != NULL ? mem_strdup(options->headers) : NULL;
+	c->protocol = options->protocol != NULL ? mem_strdup(options->protocol) : NULL;
+	c->connect_ms = options->connect_ms > 0 ? options->connect_ms : WS_CLIENT_CONNECT_MS;
 	c->timer = evtimer_new(loop_base(), ws_client_on_timer, c);
 	if (c->timer == NULL)
 		log_fatal("could not create a timer");
@@ -523,7 +652,11 @@ ws_client_release(void *ptr)
 	if (c->addresses != NULL)
 		freeaddrinfo(c->addresses);
 	event_free(c->timer);
+	if (c->tls != NULL)
+		SSL_CTX_free(c->tls);
 	free(c->token);
+	free(c->headers);
+	free(c->protocol);
 	c->magic = 0;
 	free(c);
 }
@@ -546,8 +679,14 @@ ws_client_send(struct ws_client *c, const char *text, size_t len)
 		ws_send_text(c->ws, text, len);
 }
 
+size_t
+ws_client_backlog(const struct ws_client *c)
+{
+	return c->bev != NULL ? evbuffer_get_length(bufferevent_get_output(c->bev)) : 0;
+}
+
 void
-ws_client_close(struct ws_client *c)
+ws_client_close_with(struct ws_client *c, enum ws_close_code code, const char *reason)
 {
 	assert(c->magic == WS_CLIENT_MAGIC);
 	if (c->state == WS_CLIENT_CLOSING || c->state == WS_CLIENT_ENDED)
@@ -556,6 +695,12 @@ ws_client_close(struct ws_client *c)
 		ws_client_end(c, 0, "closed");
 		return;
 	}
-	ws_send_close(c->ws, WS_CLOSE_NORMAL, "");
+	ws_send_close(c->ws, code, reason);
 	ws_client_enter(c, WS_CLIENT_CLOSING);
+}
+
+void
+ws_client_close(struct ws_client *c)
+{
+	ws_client_close_with(c, WS_CLOSE_NORMAL, "");
 }

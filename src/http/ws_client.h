@@ -1,20 +1,27 @@
 /*
- * The client's end of one WebSocket connection: address, handshake with a token, messages, keep-alive by
- * ping, the end and its reason. It does not reconnect: its owner makes another. The token travels in a
- * header, never in the URL.
+ * The client's end of one WebSocket connection: address, TLS, handshake, messages, keep-alive by ping, the
+ * end and its reason. It does not reconnect: its owner makes another. Credentials travel in headers, never in
+ * the URL.
  */
 #ifndef PGRELAY_HTTP_WS_CLIENT_H
 #define PGRELAY_HTTP_WS_CLIENT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "http/ws.h"
 
 struct ws_client;
 struct ws_client_url;
 
-/* ws://HOST[:PORT][/PATH][?QUERY]; the path of a node where there is none. NULL: *error holds the reason, to
- * be released with free(). */
+/* ws:// or wss://HOST[:PORT][/PATH][?QUERY]; the path of a node where there is none. NULL: *error holds the
+ * reason, to be released with free(). */
 struct ws_client_url *ws_client_url_parse(const char *text, char **error);
+/* The same from its parts; address is dialled for the host, where the host is a name that is known already
+ * (NULL: the system resolves it, which may block). */
+struct ws_client_url *ws_client_url_make(
+    bool tls, const char *host, const char *address, int port, const char *path);
 void ws_client_url_free(struct ws_client_url *url);
 /* For messages: without the query, which may hold a token. */
 const char *ws_client_url_text(const struct ws_client_url *url);
@@ -34,18 +41,31 @@ struct ws_client_ops {
 	void (*on_message)(void *arg, const char *text, size_t len);
 	/* The last call; not made when the client is freed first. */
 	void (*on_end)(void *arg, const struct ws_client_end *end);
+	/* All that was sent has been handed to the socket. May be NULL. */
+	void (*on_drained)(void *arg);
 };
 
-/* Begins to connect; nothing is called from inside. token may be NULL. The caller releases it with
- * ws_client_free(). */
-struct ws_client *ws_client_new(
-    const struct ws_client_url *url, const char *token, const struct ws_client_ops *ops, void *arg);
+struct ws_client_options {
+	const char *token;    /* a Bearer token; NULL for none */
+	const char *headers;  /* further lines of the request, each ended by CRLF; NULL for none */
+	const char *protocol; /* the subprotocol, which the server must take; NULL for none */
+	int64_t connect_ms;   /* for each step until the handshake is done; 0: 10 s */
+};
+
+/* Begins to connect; nothing is called from inside. url must outlive it, options is copied. TLS as the
+ * settings tls_* say. The caller releases it with ws_client_free(). */
+struct ws_client *ws_client_new(const struct ws_client_url *url, const struct ws_client_options *options,
+    const struct ws_client_ops *ops, void *arg);
 /* In any state, and from inside any callback. */
 void ws_client_free(struct ws_client *client);
 
 /* While open; else it is dropped. */
 void ws_client_send(struct ws_client *client, const char *text, size_t len);
+/* Octets that wait for the server. */
+size_t ws_client_backlog(const struct ws_client *client);
 /* Closes normally; on_end comes when the server has closed too, or soon without it. */
 void ws_client_close(struct ws_client *client);
+/* The same with another code and a reason, of at most 123 octets. */
+void ws_client_close_with(struct ws_client *client, enum ws_close_code code, const char *reason);
 
 #endif

@@ -10,6 +10,8 @@
 
 struct pg_listen;
 
+#define PG_LISTEN_PARAMS 4 /* of the statement that sends a heartbeat */
+
 struct pg_listen_ops {
 	/* LISTEN is committed: a heartbeat that is sent from now on will come back. */
 	void (*on_listening)(void *arg);
@@ -19,7 +21,7 @@ struct pg_listen_ops {
 	void (*on_notified)(void *arg);
 	/* Sends this NOTIFY over another session, and has on_notified called behind it; see
 	 * pg_listen_notify(). False: not now. */
-	bool (*notify_elsewhere)(void *arg, const char *sql, const char *const params[2]);
+	bool (*notify_elsewhere)(void *arg, const char *sql, const char *const params[PG_LISTEN_PARAMS]);
 	/* A NOTIFY payload, valid during the call. */
 	void (*on_event)(void *arg, const char *payload, size_t len);
 	void (*on_heartbeat)(void *arg, const char *payload, size_t len);
@@ -33,12 +35,14 @@ void pg_listen_free(struct pg_listen *listen);
 /*
  * Sends a heartbeat, a JSON object that gets the fields "epoch" and "snapshot" at the server, over the
  * session itself, so that nothing else's slowness can hold it up. False: not now, the session is not up or
- * has one under way.
+ * has one under way. The server also signs it ("hmac"), with the key whose blocks inner and outer are
+ * (secret_signing_blocks()); inner NULL: it does not.
  *
  * Behind a pooler it goes over another session: in transaction mode a backend that is not ours has listened,
  * and what is sent by it comes back to the sender, while what others send is lost.
  */
-bool pg_listen_notify(struct pg_listen *listen, const char *payload);
+bool pg_listen_notify(
+    struct pg_listen *listen, const char *payload, const char *inner, const char *outer);
 /* Our own heartbeat has come back: the session hears. */
 void pg_listen_prove(struct pg_listen *listen);
 /*

@@ -15,7 +15,7 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "pg/pg_hosts.h"
-#include "pg/pg_resolve.h"
+#include "core/resolve.h"
 
 #include <assert.h>
 #include <event2/event.h>
@@ -36,7 +36,7 @@ struct pg_session {
 	const struct pg_session_ops *ops;
 	void *arg;
 	struct pg_hosts *hosts;     /* still to be tried in this round; the first one is being tried */
-	struct pg_resolve *resolve; /* NULL unless RESOLVING */
+	struct resolve *resolve; /* NULL unless RESOLVING */
 	char *reasons;              /* of the attempts of this round that have failed */
 	int attempts;
 	PGconn *conn;
@@ -350,7 +350,7 @@ pg_session_drop(struct pg_session *s)
 {
 	pg_session_drop_io(s);
 	if (s->resolve != NULL)
-		pg_resolve_cancel(s->resolve);
+		resolve_cancel(s->resolve);
 	s->resolve = NULL;
 	PQfinish(s->conn);
 	s->conn = NULL;
@@ -372,7 +372,7 @@ pg_session_enter(struct pg_session *s, enum pg_session_state state)
 		break;
 	case SESSION_RESOLVING:
 		pg_session_arm(s, conf.connect_timeout_ms);
-		s->resolve = pg_resolve_start(pg_hosts_first(s->hosts)->host, pg_session_on_resolved, s);
+		s->resolve = resolve_start(pg_hosts_first(s->hosts)->host, pg_session_on_resolved, s);
 		break;
 	case SESSION_CONNECTING:
 		pg_session_arm(s, conf.connect_timeout_ms);
@@ -444,7 +444,7 @@ pg_session_free(struct pg_session *s)
 	event_del(s->timer);
 	pg_session_drop_io(s);
 	if (s->resolve != NULL)
-		pg_resolve_cancel(s->resolve);
+		resolve_cancel(s->resolve);
 	s->resolve = NULL;
 	loop_release(pg_session_release, s);
 }

@@ -19,7 +19,7 @@ dispatch_msg(const struct record *r)
 	    .logged = r->logged};
 
 	if (r->kind == RECORD_TICKET)
-		msg.ticket = ticket_new(r->id, &r->topic, r->payload_octets, r->sha256.ptr);
+		msg.ticket = ticket_new(r->id, &r->topic, r->payload_octets, r->sha256.ptr, r->origin);
 	return msg;
 }
 

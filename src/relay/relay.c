@@ -13,6 +13,10 @@
 #include "client/session.h"
 #include "cluster/announcer.h"
 #include "cluster/heartbeat.h"
+#include "cluster/mesh.h"
+#include "cluster/node.h"
+#include "cluster/payload.h"
+#include "cluster/secret.h"
 #include "core/conf.h"
 #include "core/log.h"
 #include "core/loop.h"
@@ -98,12 +102,12 @@ relay_on_beat_answer(void *arg, enum pg_query_status status, const PGresult *res
 }
 
 static bool
-relay_notify_elsewhere(void *arg, const char *sql, const char *const params[2])
+relay_notify_elsewhere(void *arg, const char *sql, const char *const params[PG_LISTEN_PARAMS])
 {
 	if (relay.beat != NULL)
 		return false;
 	relay.beat =
-	    pg_query_ask(relay.pool, sql, 2, params, conf.probe_timeout_ms, relay_on_beat_answer, NULL);
+	    pg_query_ask(relay.pool, sql, PG_LISTEN_PARAMS, params, conf.probe_timeout_ms, relay_on_beat_answer, NULL);
 	return true;
 }
 
@@ -172,6 +176,7 @@ static const struct pg_listen_ops relay_listen_ops = {relay_on_listening, relay_
     relay_notify_elsewhere, relay_on_event, relay_on_heartbeat};
 static const struct stream_ops relay_stream_ops = {
     relay_on_access, announcer_settings_changed, announcer_heard, heartbeat_hasten};
+static const struct node_ops relay_node_ops = {mesh_on_heard, heartbeat_hasten};
 static const struct http_server_ops relay_http_ops = {relay_readiness};
 
 /* ---- signals ---- */
@@ -198,6 +203,7 @@ relay_on_end_signal(evutil_socket_t number, short what, void *arg)
 	relay.deadline_ms = loop_now_ms() + conf.shutdown_timeout_ms;
 	http_server_stop();
 	heartbeat_stop();
+	mesh_stop();
 	session_close_all(WS_CLOSE_GOING_AWAY, "the node is shutting down");
 	event_add(relay.ending, &tv);
 }
@@ -261,19 +267,28 @@ relay_hears(void)
 	return pg_listen_is_proven(relay.listen);
 }
 
+static bool
+relay_works(void)
+{
+	return pg_listen_is_proven(relay.listen) && pg_query_pool_is_up(relay.pool);
+}
+
 static void
 relay_start_parts(int schema_version)
 {
 	hub_init();
 	history_init();
-	log_reader_init(conf.database);
+	log_reader_init(conf.database, relay_works);
 	resume_init(heartbeat_hasten, heartbeat_counter);
 	stream_init(&relay_stream_ops);
 	msg_set_cursor_source(relay_cursor);
 	session_init();
 	relay.pool = pg_query_pool_new("query", conf.database, relay_on_query_state, NULL);
 	relay.listen = pg_listen_new(conf.database, &relay_listen_ops, NULL);
-	ticket_init(relay.pool);
+	node_init(heartbeat_node(), heartbeat_boot(), &relay_node_ops);
+	mesh_init();
+	payload_init();
+	ticket_init(relay.pool, &payload_source);
 	auth_init(relay.pool);
 	rotation_start(relay.pool);
 	announcer_start(relay.pool, conf.database, relay_hears);
@@ -287,6 +302,10 @@ relay_stop_parts(void)
 	session_free_all();
 	loop_settle(); /* the sessions' connections go before evhttp does */
 	http_server_free();
+	mesh_free();
+	payload_free();
+	node_free_all();
+	secret_free();
 	heartbeat_free();
 	rotation_free();
 	health_free();
@@ -335,8 +354,9 @@ relay_run(int schema_version)
 		return 1;
 	}
 	log_info(NULL, "pgrelay " PACKAGE_VERSION " starting");
+	heartbeat_init(*conf.advertise != '\0' ? conf.advertise : http_server_address());
 	relay_start_parts(schema_version);
-	heartbeat_start(relay.listen, *conf.advertise != '\0' ? conf.advertise : http_server_address());
+	heartbeat_start(relay.listen);
 	loop_run();
 	relay_stop_parts();
 	relay_free_signals();

@@ -2,9 +2,9 @@
  * Tickets and the cache of their payloads.
  *
  * UNREAD -> READING -> READY -> UNREAD (let go by the cache) ...; READING -> FAILED when the log does not
- * have the payload any more, or has another one. Losing the database session is no failure: the read is
- * simply asked again. A payload is kept as its AWX frame, from which the others are made when first asked
- * for.
+ * have the payload any more, or has another one. While READING it is either fetched by the source or read from
+ * the log. Losing the database session is no failure: the read is simply asked again. A payload is kept as its
+ * AWX frame, from which the others are made when first asked for.
  */
 #include "config.h"
 #include "relay/ticket.h"
@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <uthash.h>
 
 #define TICKET_MAGIC       0x71c4e701u
 #define TICKET_LOG_SECONDS 10
@@ -31,41 +32,81 @@ struct ticket {
 	char *topic;
 	size_t octets;
 	char sha256[EVENT_SHA256_HEX];
+	char *origin;
 	enum ticket_state state;
+	bool from_log;                      /* no other node is asked */
 	struct span frames[MSG_FORM_COUNT]; /* READY: the AWX frame, and what others have been made */
-	struct pg_query *query;             /* READING */
+	struct pg_query *query;             /* READING, from the log */
+	void *fetch;                        /* READING, from elsewhere */
 	struct ticket_waiters waiters;
 	TAILQ_ENTRY(ticket) cached; /* READY */
+	UT_hash_handle hh;          /* by id; hh.tbl is NULL when another one has its place */
 };
 
 static struct {
 	struct pg_query_pool *pool;
+	const struct ticket_source *source;
+	struct ticket *by_id;
 	TAILQ_HEAD(, ticket) list; /* READY ones, the one longest there first */
 	size_t bytes;
 } ticket_cache;
 
 static void ticket_read(struct ticket *t);
+static void ticket_read_log(struct ticket *t);
 
 void
-ticket_init(struct pg_query_pool *pool)
+ticket_init(struct pg_query_pool *pool, const struct ticket_source *source)
 {
 	ticket_cache.pool = pool;
+	ticket_cache.source = source;
 	TAILQ_INIT(&ticket_cache.list);
 }
 
-struct ticket *
-ticket_new(int64_t id, const struct topic *topic, size_t octets, const char *sha256)
+/* A forged one, of another topic than the event's, must not get its payload. */
+static struct ticket *
+ticket_find(int64_t id, const char *topic, const char *sha256)
 {
-	struct ticket *t = mem_zalloc(sizeof(*t));
+	struct ticket *t;
 
+	HASH_FIND(hh, ticket_cache.by_id, &id, sizeof(id), t);
+	return t != NULL && memcmp(t->sha256, sha256, sizeof(t->sha256)) == 0 && strcmp(t->topic, topic) == 0
+		   ? t
+		   : NULL;
+}
+
+/* A second one with the id of another event is somebody's forgery. */
+static void
+ticket_index(struct ticket *t)
+{
+	struct ticket *other;
+
+	HASH_FIND(hh, ticket_cache.by_id, &t->id, sizeof(t->id), other);
+	if (other == NULL)
+		HASH_ADD(hh, ticket_cache.by_id, id, sizeof(t->id), t);
+}
+
+struct ticket *
+ticket_new(int64_t id, const struct topic *topic, size_t octets, const char *sha256, struct slice origin)
+{
+	char *text = mem_printf("%.*s.%.*s.%.*s", (int)topic->type.len, topic->type.ptr,
+	    (int)topic->action.len, topic->action.ptr, (int)topic->key.len, topic->key.ptr);
+	struct ticket *t = ticket_find(id, text, sha256);
+
+	if (t != NULL) {
+		free(text);
+		t->refs++;
+		return t;
+	}
+	t = mem_zalloc(sizeof(*t));
 	t->magic = TICKET_MAGIC;
 	t->refs = 1;
 	t->id = id;
 	t->octets = octets;
-	t->topic = mem_printf("%.*s.%.*s.%.*s", (int)topic->type.len, topic->type.ptr, (int)topic->action.len,
-	    topic->action.ptr, (int)topic->key.len, topic->key.ptr);
+	t->topic = text;
+	t->origin = mem_strndup(origin.ptr, origin.len);
 	memcpy(t->sha256, sha256, sizeof(t->sha256));
 	TAILQ_INIT(&t->waiters);
+	ticket_index(t);
 	return t;
 }
 
@@ -123,9 +164,14 @@ ticket_unref(struct ticket *t)
 	assert(TAILQ_EMPTY(&t->waiters));
 	if (t->query != NULL)
 		pg_query_cancel(t->query);
+	if (t->fetch != NULL)
+		ticket_cache.source->cancel(t->fetch);
 	ticket_enter(t, TICKET_UNREAD);
+	if (t->hh.tbl != NULL)
+		HASH_DEL(ticket_cache.by_id, t);
 	t->magic = 0;
 	free(t->topic);
+	free(t->origin);
 	free(t);
 }
 
@@ -141,6 +187,27 @@ ticket_octets(const struct ticket *t)
 {
 	assert(t->magic == TICKET_MAGIC);
 	return t->octets;
+}
+
+int64_t
+ticket_id(const struct ticket *t)
+{
+	assert(t->magic == TICKET_MAGIC);
+	return t->id;
+}
+
+const char *
+ticket_sha256(const struct ticket *t)
+{
+	assert(t->magic == TICKET_MAGIC);
+	return t->sha256;
+}
+
+const char *
+ticket_origin(const struct ticket *t)
+{
+	assert(t->magic == TICKET_MAGIC);
+	return t->origin;
 }
 
 enum ticket_state
@@ -174,16 +241,25 @@ ticket_wake_waiters(struct ticket *t)
 	ticket_unref(t);
 }
 
-static bool
-ticket_digest_is_right(const struct ticket *t, struct slice payload)
+static void
+ticket_digest(struct slice payload, char hex[EVENT_SHA256_HEX + 1])
 {
 	unsigned char digest[SHA256_DIGEST_LENGTH];
-	char hex[EVENT_SHA256_HEX + 1];
 
 	SHA256((const unsigned char *)payload.ptr, payload.len, digest);
 	for (size_t i = 0; i < sizeof(digest); i++)
 		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-	return payload.len == t->octets && memcmp(hex, t->sha256, sizeof(t->sha256)) == 0;
+}
+
+static bool
+ticket_digest_is_right(const struct ticket *t, struct slice payload)
+{
+	char hex[EVENT_SHA256_HEX + 1];
+
+	if (payload.len != t->octets)
+		return false;
+	ticket_digest(payload, hex);
+	return memcmp(hex, t->sha256, sizeof(t->sha256)) == 0;
 }
 
 static void
@@ -201,17 +277,41 @@ ticket_fail(struct ticket *t, const char *reason)
 	ticket_wake_waiters(t);
 }
 
+/* The payload is the right one. */
 static void
 ticket_take(struct ticket *t, struct slice payload)
+{
+	t->frames[MSG_FORM_AWX] = msg_make_frame(MSG_FORM_AWX, payload);
+	ticket_enter(t, TICKET_READY);
+	ticket_trim_cache();
+	ticket_wake_waiters(t);
+}
+
+static void
+ticket_take_read(struct ticket *t, struct slice payload)
 {
 	if (!ticket_digest_is_right(t, payload)) {
 		ticket_fail(t, "what the log holds is not what its ticket announced");
 		return;
 	}
-	t->frames[MSG_FORM_AWX] = msg_make_frame(MSG_FORM_AWX, payload);
-	ticket_enter(t, TICKET_READY);
-	ticket_trim_cache();
-	ticket_wake_waiters(t);
+	ticket_ref(t);
+	ticket_take(t, payload);
+	if (ticket_cache.source != NULL && t->state == TICKET_READY)
+		ticket_cache.source->was_read(t);
+	ticket_unref(t);
+}
+
+struct ticket *
+ticket_new_of(int64_t id, const struct topic *topic, struct slice payload, struct slice origin)
+{
+	char hex[EVENT_SHA256_HEX + 1];
+	struct ticket *t;
+
+	ticket_digest(payload, hex);
+	t = ticket_new(id, topic, payload.len, hex, origin);
+	if (t->state == TICKET_UNREAD)
+		ticket_take(t, payload);
+	return t;
 }
 
 /* lock_timeout and statement_timeout of the query session: somebody holds the log, which does not lose the
@@ -232,7 +332,7 @@ ticket_on_answer(void *arg, enum pg_query_status status, const PGresult *result,
 	assert(t->magic == TICKET_MAGIC && t->state == TICKET_READING);
 	t->query = NULL;
 	if (ticket_ran_out_of_time(status, result)) {
-		ticket_read(t);
+		ticket_read_log(t);
 		return;
 	}
 	metrics[METRIC_TICKETS_READ_TOTAL]++;
@@ -242,12 +342,13 @@ ticket_on_answer(void *arg, enum pg_query_status status, const PGresult *result,
 		ticket_fail(t,
 		    "the log does not hold it (any more); is the schema's setting \"retention\" too short?");
 	else
-		ticket_take(t, (struct slice){pg_result_text(result, 0, 0), pg_result_length(result, 0, 0)});
+		ticket_take_read(
+		    t, (struct slice){pg_result_text(result, 0, 0), pg_result_length(result, 0, 0)});
 }
 
 /* Without a time-out: the subscribers wait for this payload, however long the database is away. */
 static void
-ticket_read(struct ticket *t)
+ticket_read_log(struct ticket *t)
 {
 	char id[24];
 	const char *params[] = {id, t->topic};
@@ -257,6 +358,43 @@ ticket_read(struct ticket *t)
 	    0, ticket_on_answer, t);
 }
 
+static void
+ticket_read(struct ticket *t)
+{
+	if (!t->from_log && ticket_cache.source != NULL)
+		t->fetch = ticket_cache.source->fetch(t);
+	if (t->fetch == NULL)
+		ticket_read_log(t);
+}
+
+void
+ticket_fetched(struct ticket *t, struct slice payload)
+{
+	assert(t->magic == TICKET_MAGIC && t->state == TICKET_READING && t->fetch != NULL);
+	t->fetch = NULL;
+	if (payload.ptr != NULL && ticket_digest_is_right(t, payload)) {
+		metrics[METRIC_PAYLOADS_FETCHED_TOTAL]++;
+		ticket_take(t, payload);
+		return;
+	}
+	if (payload.ptr != NULL) {
+		metrics[METRIC_PAYLOADS_WRONG_TOTAL]++;
+		log_warning("cluster",
+		    "what another node gave for event %lld is not what its ticket announced; the log is read",
+		    (long long)t->id);
+	}
+	metrics[METRIC_PAYLOADS_FALLBACK_TOTAL]++;
+	ticket_read_log(t);
+}
+
+struct slice
+ticket_payload(const struct ticket *t, struct span frame)
+{
+	const uint8_t *end = block_data(frame.block) + frame.offset + frame.length;
+
+	return (struct slice){(const char *)end - t->octets, t->octets};
+}
+
 struct span
 ticket_frame(struct ticket *t, enum msg_form form)
 {
@@ -264,9 +402,7 @@ ticket_frame(struct ticket *t, enum msg_form form)
 
 	assert(t->magic == TICKET_MAGIC && t->state == TICKET_READY);
 	if (frame->block == NULL) {
-		const uint8_t *end = block_data(awx.block) + awx.offset + awx.length;
-
-		*frame = msg_make_frame(form, (struct slice){(const char *)end - t->octets, t->octets});
+		*frame = msg_make_frame(form, ticket_payload(t, awx));
 		ticket_cache.bytes += frame->length;
 	}
 	block_ref(frame->block);
@@ -282,6 +418,17 @@ ticket_wait(struct ticket *t, struct ticket_waiter *w)
 	TAILQ_INSERT_TAIL(&t->waiters, w, entry);
 	if (t->state == TICKET_UNREAD)
 		ticket_enter(t, TICKET_READING);
+}
+
+bool
+ticket_wait_for_log(struct ticket *t, struct ticket_waiter *w)
+{
+	assert(t->magic == TICKET_MAGIC);
+	if (t->fetch != NULL)
+		return false;
+	t->from_log = true;
+	ticket_wait(t, w);
+	return true;
 }
 
 void

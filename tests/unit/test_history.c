@@ -648,8 +648,8 @@ add_ticket(int64_t id, unsigned topic_number)
 
 	if (!topic_parse((struct slice){text, strlen(text)}, false, &topic))
 		abort();
-	msg.ticket =
-	    ticket_new(id, &topic, 9000, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
+	msg.ticket = ticket_new(id, &topic, 9000,
+	    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", (struct slice){"-", 1});
 	item->topic = topic_number;
 	item->ticket = msg.ticket;
 	history_add(&msg);
@@ -679,7 +679,7 @@ test_tickets(void)
 	begin();
 	loop_init();
 	pool = pg_query_pool_new("query", "host=/nonexistent", NULL, NULL);
-	ticket_init(pool);
+	ticket_init(pool, NULL);
 	first = place = history_end();
 	t = add_ticket(1, 7);
 	ticket_wait(t, &waiter); /* it is being read, which ends with its last reference */

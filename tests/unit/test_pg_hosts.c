@@ -1,9 +1,9 @@
-/* Connection strings taken apart, and names resolved: src/pg/pg_hosts.c, src/pg/pg_resolve.c. */
+/* Connection strings taken apart, and names resolved: src/pg/pg_hosts.c, src/core/resolve.c. */
 #include "config.h"
 #include "core/loop.h"
 #include "core/mem.h"
 #include "pg/pg_hosts.h"
-#include "pg/pg_resolve.h"
+#include "core/resolve.h"
 
 #include "tap.h"
 
@@ -217,7 +217,7 @@ resolve(const char *name)
 {
 	loop_init();
 	answers = 0;
-	pg_resolve_start(name, on_resolved, NULL);
+	resolve_start(name, on_resolved, NULL);
 	is_int(answers, 0, "no answer comes from inside the call, about \"%s\"", name);
 	loop_run();
 	loop_free();
@@ -250,9 +250,9 @@ test_resolve_cancelled(void)
 
 	loop_init();
 	answers = 0;
-	pg_resolve_cancel(
-	    pg_resolve_start("localhost", on_resolved, NULL)); /* answered already, not told yet */
-	pg_resolve_cancel(pg_resolve_start("pgrelay.invalid", on_resolved, NULL)); /* asked for, perhaps */
+	resolve_cancel(
+	    resolve_start("localhost", on_resolved, NULL)); /* answered already, not told yet */
+	resolve_cancel(resolve_start("pgrelay.invalid", on_resolved, NULL)); /* asked for, perhaps */
 	event_base_once(loop_base(), -1, EV_TIMEOUT, stop, NULL, &soon);
 	loop_run();
 	loop_free();

@@ -425,8 +425,8 @@ ticket_of(int64_t id)
 {
 	static const struct topic topic = {{"t", 1}, {"a", 1}, {"k", 1}};
 
-	return ticket_new(
-	    id, &topic, 9000, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
+	return ticket_new(id, &topic, 9000,
+	    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", (struct slice){"-", 1});
 }
 
 /* first and second wait for the same ticket, after what is in front of it. */
@@ -506,7 +506,7 @@ test_tickets(void)
 	log_set_level(LOG_ERROR);
 	loop_init();
 	pool = pg_query_pool_new("query", "host=/nonexistent", NULL, NULL);
-	ticket_init(pool);
+	ticket_init(pool, NULL);
 	pair_open(fds);
 	test_ticket_place(pool, fds);
 	test_ticket_truncate(pool, fds);

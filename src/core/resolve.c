@@ -3,11 +3,11 @@
  *
  * Each request has a resolver of its own, so that it reads /etc/hosts and /etc/resolv.conf as they are now.
  * libevent answers once, maybe at once: the answer is kept for the end of the turn. A cancelled request goes
- * on, mute, until libevent gives it up, which takes 15 s at most; pg_resolve_all holds those that are left
+ * on, mute, until libevent gives it up, which takes 15 s at most; resolve_all holds those that are left
  * when the process ends.
  */
 #include "config.h"
-#include "pg/pg_resolve.h"
+#include "core/resolve.h"
 #include "core/log.h"
 #include "core/loop.h"
 #include "core/mem.h"
@@ -19,10 +19,10 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 
-struct pg_resolve {
-	LIST_ENTRY(pg_resolve) entry;
+struct resolve {
+	LIST_ENTRY(resolve) entry;
 	char *name;
-	pg_resolve_done done; /* NULL when cancelled */
+	resolve_done done; /* NULL when cancelled */
 	void *arg;
 	struct evdns_base *resolver;
 	struct evdns_getaddrinfo_request *request; /* NULL when answered */
@@ -31,10 +31,10 @@ struct pg_resolve {
 	struct evutil_addrinfo *found;
 };
 
-static LIST_HEAD(, pg_resolve) pg_resolve_all = LIST_HEAD_INITIALIZER(pg_resolve_all);
+static LIST_HEAD(, resolve) resolve_all = LIST_HEAD_INITIALIZER(resolve_all);
 
 static void
-pg_resolve_free(struct pg_resolve *r)
+resolve_free(struct resolve *r)
 {
 	LIST_REMOVE(r, entry);
 	loop_task_cancel(&r->answer);
@@ -46,7 +46,7 @@ pg_resolve_free(struct pg_resolve *r)
 }
 
 static const char *
-pg_resolve_text(const struct evutil_addrinfo *a, char *buf, size_t size)
+resolve_text(const struct evutil_addrinfo *a, char *buf, size_t size)
 {
 	if (a->ai_family == AF_INET)
 		return evutil_inet_ntop(
@@ -58,13 +58,13 @@ pg_resolve_text(const struct evutil_addrinfo *a, char *buf, size_t size)
 }
 
 static void
-pg_resolve_tell(struct pg_resolve *r)
+resolve_tell(struct resolve *r)
 {
 	char **addresses = NULL, text[INET6_ADDRSTRLEN], *error = NULL;
 	size_t count = 0;
 
 	for (const struct evutil_addrinfo *a = r->found; a != NULL; a = a->ai_next) {
-		if (pg_resolve_text(a, text, sizeof(text)) == NULL)
+		if (resolve_text(a, text, sizeof(text)) == NULL)
 			continue;
 		addresses = mem_resize(addresses, (count + 1) * sizeof(char *));
 		addresses[count++] = mem_strdup(text);
@@ -80,19 +80,19 @@ pg_resolve_tell(struct pg_resolve *r)
 }
 
 static void
-pg_resolve_answer(void *arg)
+resolve_answer(void *arg)
 {
-	struct pg_resolve *r = arg;
+	struct resolve *r = arg;
 
 	if (r->done != NULL)
-		pg_resolve_tell(r);
-	pg_resolve_free(r);
+		resolve_tell(r);
+	resolve_free(r);
 }
 
 static void
-pg_resolve_on_answer(int status, struct evutil_addrinfo *found, void *arg)
+resolve_on_answer(int status, struct evutil_addrinfo *found, void *arg)
 {
-	struct pg_resolve *r = arg;
+	struct resolve *r = arg;
 
 	r->request = NULL;
 	r->status = status;
@@ -100,32 +100,32 @@ pg_resolve_on_answer(int status, struct evutil_addrinfo *found, void *arg)
 	loop_task_queue(&r->answer);
 }
 
-struct pg_resolve *
-pg_resolve_start(const char *name, pg_resolve_done done, void *arg)
+struct resolve *
+resolve_start(const char *name, resolve_done done, void *arg)
 {
 	struct evutil_addrinfo hints = {
 	    .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_protocol = IPPROTO_TCP};
-	struct pg_resolve *r = mem_zalloc(sizeof(*r));
+	struct resolve *r = mem_zalloc(sizeof(*r));
 	struct evdns_getaddrinfo_request *request;
 
-	LIST_INSERT_HEAD(&pg_resolve_all, r, entry);
+	LIST_INSERT_HEAD(&resolve_all, r, entry);
 	r->name = mem_strdup(name);
 	r->done = done;
 	r->arg = arg;
-	loop_task_init(&r->answer, pg_resolve_answer, r);
+	loop_task_init(&r->answer, resolve_answer, r);
 	r->resolver = evdns_base_new(loop_base(), EVDNS_BASE_DISABLE_WHEN_INACTIVE);
 	if (r->resolver == NULL)
 		log_fatal("could not create a resolver");
 	/* Without the file it asks a name server on this host, as the C library does. */
 	(void)evdns_base_resolv_conf_parse(r->resolver, DNS_OPTIONS_ALL, "/etc/resolv.conf");
-	request = evdns_getaddrinfo(r->resolver, name, NULL, &hints, pg_resolve_on_answer, r);
+	request = evdns_getaddrinfo(r->resolver, name, NULL, &hints, resolve_on_answer, r);
 	if (request != NULL)
 		r->request = request;
 	return r;
 }
 
 void
-pg_resolve_cancel(struct pg_resolve *r)
+resolve_cancel(struct resolve *r)
 {
 	r->done = NULL;
 }
