@@ -56,6 +56,7 @@ libpgrelay_a_SOURCES = \
 	%D%/cluster/link.c %D%/cluster/link.h \
 	%D%/cluster/mesh.c %D%/cluster/mesh.h \
 	%D%/cluster/payload.c %D%/cluster/payload.h \
+	%D%/cluster/status.c %D%/cluster/status.h \
 	%D%/cli/run_lines.c %D%/cli/run_lines.h \
 	%D%/cli/watch_cursor.c %D%/cli/watch_cursor.h \
 	%D%/cli/watch_jobs.c %D%/cli/watch_jobs.h

@@ -155,7 +155,7 @@ heartbeat_set_address(const char *address)
 		free(heartbeat.host);
 		heartbeat.host = NULL;
 	}
-	heartbeat.port = colon != NULL ? atoi(colon + 1) : 0;
+	heartbeat.port = colon != NULL ? atoi(colon + 1) : heartbeat.tls ? 443 : 80;
 }
 
 static void

@@ -4,6 +4,7 @@
 #include "cluster/link.h"
 #include "cluster/node.h"
 #include "cluster/payload.h"
+#include "cluster/status.h"
 #include "core/log.h"
 #include "core/loop.h"
 #include "core/mem.h"
@@ -42,6 +43,14 @@ mesh_find(const char *id)
 
 	HASH_FIND_STR(mesh.peers, id, p);
 	return p;
+}
+
+/* The link is gone for all who used it. */
+static void
+mesh_tell_ended(struct link *link)
+{
+	payload_on_link_ended(link);
+	status_on_link_ended(link);
 }
 
 /* ---- dialling ---- */
@@ -109,7 +118,7 @@ mesh_on_heard(const struct node *n)
 	if (p->link != NULL && link_boot(p->link) != n->boot) {
 		log_info("cluster", "node \"%s\" has been started anew: its link is, too", n->id);
 		link_close(p->link, WS_CLOSE_GOING_AWAY, "the other node has been started anew");
-		payload_on_link_ended(p->link);
+		mesh_tell_ended(p->link);
 		p->link = NULL;
 	}
 	if (!event_pending(p->retry, EV_TIMEOUT, NULL))
@@ -126,7 +135,7 @@ mesh_on_opened(struct link *link)
 	if (p->link != NULL) {
 		log_info("cluster", "a new link to node \"%s\" takes the place of the former one", p->id);
 		link_close(p->link, WS_CLOSE_NORMAL, "another link takes its place");
-		payload_on_link_ended(p->link);
+		mesh_tell_ended(p->link);
 	}
 	if (p->dialling != NULL && p->dialling != link)
 		link_close(p->dialling, WS_CLOSE_NORMAL, "another link takes its place");
@@ -153,7 +162,7 @@ mesh_on_ended(struct link *link, const char *reason)
 		log_warning("cluster", "the link to node \"%s\" is lost: %s", p->id, reason);
 		p->limit = (struct log_limit){0};
 		p->link = NULL;
-		payload_on_link_ended(link);
+		mesh_tell_ended(link);
 	} else {
 		p->dialling = NULL;
 		if (log_limit_pass(&p->limit, MESH_LOG_SECONDS, &more))
@@ -167,7 +176,9 @@ mesh_on_ended(struct link *link, const char *reason)
 static void
 mesh_on_message(struct link *link, struct slice word, struct slice rest)
 {
-	(void)payload_on_message(link, word, rest);
+	payload_on_message(link, word, rest);
+	if (link_is_open(link))
+		status_on_message(link, word, rest);
 }
 
 static void
@@ -227,7 +238,7 @@ mesh_stop(void)
 		event_del(p->retry);
 		if (p->link != NULL) {
 			link_close(p->link, WS_CLOSE_GOING_AWAY, "the node is shutting down");
-			payload_on_link_ended(p->link);
+			mesh_tell_ended(p->link);
 		}
 		if (p->dialling != NULL)
 			link_close(p->dialling, WS_CLOSE_GOING_AWAY, "the node is shutting down");

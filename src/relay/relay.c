@@ -17,6 +17,7 @@
 #include "cluster/node.h"
 #include "cluster/payload.h"
 #include "cluster/secret.h"
+#include "cluster/status.h"
 #include "core/conf.h"
 #include "core/log.h"
 #include "core/loop.h"
@@ -165,6 +166,23 @@ relay_readiness(void)
 	return reasons;
 }
 
+static bool
+relay_is_ready(void)
+{
+	char *reasons = relay_readiness();
+	bool ready = *reasons == '\0';
+
+	free(reasons);
+	return ready;
+}
+
+/* Where other nodes reach this one. */
+static const char *
+relay_address(void)
+{
+	return *conf.advertise != '\0' ? conf.advertise : http_server_address();
+}
+
 /* Behind the event that is being queued: for one client on its way back, or for all. */
 static size_t
 relay_cursor(char *out, size_t size)
@@ -267,18 +285,12 @@ relay_hears(void)
 	return pg_listen_is_proven(relay.listen);
 }
 
-static bool
-relay_works(void)
-{
-	return pg_listen_is_proven(relay.listen) && pg_query_pool_is_up(relay.pool);
-}
-
 static void
 relay_start_parts(int schema_version)
 {
 	hub_init();
 	history_init();
-	log_reader_init(conf.database, relay_works);
+	log_reader_init(conf.database);
 	resume_init(heartbeat_hasten, heartbeat_counter);
 	stream_init(&relay_stream_ops);
 	msg_set_cursor_source(relay_cursor);
@@ -288,6 +300,7 @@ relay_start_parts(int schema_version)
 	node_init(heartbeat_node(), heartbeat_boot(), &relay_node_ops);
 	mesh_init();
 	payload_init();
+	status_init(relay_address(), relay_is_ready);
 	ticket_init(relay.pool, &payload_source);
 	auth_init(relay.pool);
 	rotation_start(relay.pool);
@@ -303,6 +316,7 @@ relay_stop_parts(void)
 	loop_settle(); /* the sessions' connections go before evhttp does */
 	http_server_free();
 	mesh_free();
+	status_free();
 	payload_free();
 	node_free_all();
 	secret_free();
@@ -354,7 +368,7 @@ relay_run(int schema_version)
 		return 1;
 	}
 	log_info(NULL, "pgrelay " PACKAGE_VERSION " starting");
-	heartbeat_init(*conf.advertise != '\0' ? conf.advertise : http_server_address());
+	heartbeat_init(relay_address());
 	relay_start_parts(schema_version);
 	heartbeat_start(relay.listen);
 	loop_run();
