@@ -52,14 +52,14 @@ $$;
 COMMENT ON FUNCTION pgrelay._log_events(smallint, timestamptz, bigint[], text[], text[], text[], text[], boolean[]) IS
     'writes events to the log';
 
-CREATE OR REPLACE FUNCTION pgrelay._ticket(id bigint, topic text, payload text)
+CREATE OR REPLACE FUNCTION pgrelay._ticket(id bigint, topic text, payload text, origin text)
 RETURNS text LANGUAGE sql IMMUTABLE
 AS $$
     SELECT pg_catalog.concat('t ', id, topic, pg_catalog.octet_length(payload), ' ',
-                             pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(payload, 'UTF8')), 'hex'), ' -')
+                             pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(payload, 'UTF8')), 'hex'), ' ', origin)
 $$;
-COMMENT ON FUNCTION pgrelay._ticket(bigint, text, text) IS
-    'record of an event whose payload does not fit into a notification';
+COMMENT ON FUNCTION pgrelay._ticket(bigint, text, text, text) IS
+    'record of an event whose payload does not fit into a notification; "origin": the node that published it, or "-"';
 
 -- What a connection emits within a second stays in its order: after a deferred
 -- event, those of other types are deferred as well.
@@ -96,10 +96,12 @@ COMMENT ON FUNCTION pgrelay._is_deferring(timestamptz) IS
 -- When nobody has rotated the log for long, it must not grow for ever: it then
 -- takes only what does not fit into a notification, and that up to stale_limit.
 --
--- "sticky": it keeps to the order of what the connection has emitted before.  A
--- deferred event that is alone takes a short way.
-CREATE OR REPLACE FUNCTION pgrelay._emit_rows(source refcursor, want_ids boolean, sticky boolean)
-RETURNS bigint[] LANGUAGE plpgsql
+-- "sticky": it keeps to the order of what the connection has emitted before.
+-- "origin": the node that publishes, as tickets have it, or "-".  A deferred event
+-- that is alone takes a short way.
+CREATE OR REPLACE FUNCTION pgrelay._emit_rows(source refcursor, want_ids boolean, sticky boolean, origin text,
+                                              OUT all_ids bigint[], OUT tickets bigint[])
+LANGUAGE plpgsql
 AS $$
 DECLARE
     at CONSTANT timestamptz := clock_timestamp();
@@ -114,7 +116,6 @@ DECLARE
     key text;
     payload text;
     id bigint;
-    all_ids bigint[];
     deferring boolean;          -- from here on
 BEGIN
     SELECT o.channel, o.slot, at < o.stale_at, o.deferred, o.exempt
@@ -138,7 +139,8 @@ BEGIN
         IF NOT FOUND THEN
             PERFORM pgrelay._deferring_set(at);
             CLOSE source;
-            RETURN CASE WHEN want_ids THEN ARRAY[id] END;
+            all_ids := CASE WHEN want_ids THEN ARRAY[id] END;
+            RETURN;
         END IF;
         IF want_ids THEN
             all_ids := ARRAY[id];
@@ -207,7 +209,7 @@ BEGIN
                     fits := octet_length(line) <= packet_limit;
                 END IF;
                 IF NOT fits THEN
-                    line := pgrelay._ticket(id, topic, payload);
+                    line := pgrelay._ticket(id, topic, payload, origin);
                 END IF;
 
                 IF packet = '' THEN
@@ -222,6 +224,9 @@ BEGIN
 
             IF want_ids THEN
                 all_ids := all_ids || id;
+                IF NOT fits THEN
+                    tickets := tickets || id;
+                END IF;
             END IF;
 
             IF log_inline AND NOT exempt OR log_tickets AND NOT fits THEN
@@ -258,18 +263,17 @@ BEGIN
         END IF;
     END;
     CLOSE source;
-    RETURN all_ids;
 END
 $$;
-COMMENT ON FUNCTION pgrelay._emit_rows(refcursor, boolean, boolean) IS
-    'the one way by which events get out: logs and announces what the cursor holds; returns their ids if wanted';
+COMMENT ON FUNCTION pgrelay._emit_rows(refcursor, boolean, boolean, text) IS
+    'the one way by which events get out: logs and announces what the cursor holds; returns, if wanted, their ids and those of the tickets among them';
 
 -- Trigger functions that pgrelay.watch() made in version 1 call it.
 CREATE OR REPLACE FUNCTION pgrelay._emit(source refcursor, want_ids boolean DEFAULT false)
 RETURNS bigint[] LANGUAGE plpgsql
 AS $$
 BEGIN
-    RETURN pgrelay._emit_rows(source, want_ids, true);
+    RETURN (pgrelay._emit_rows(source, want_ids, true, '-')).all_ids;
 END
 $$;
 COMMENT ON FUNCTION pgrelay._emit(refcursor, boolean) IS 'emits what the cursor holds; for trigger functions of version 1';
@@ -313,7 +317,7 @@ DECLARE
 BEGIN
     PERFORM pgrelay._check_event(type, action, key, payload);
     OPEN source FOR SELECT type, action, key, payload::text;
-    RETURN (pgrelay._emit_rows(source, true, true))[1];
+    RETURN (pgrelay._emit_rows(source, true, true, '-')).all_ids[1];
 END
 $$;
 COMMENT ON FUNCTION pgrelay.emit(text, text, text, jsonb) IS
@@ -328,7 +332,7 @@ DECLARE
 BEGIN
     PERFORM pgrelay._check_event(e.type, e.action, e.key, e.payload) FROM unnest(events) e;
     OPEN source FOR SELECT e.type, e.action, e.key, e.payload::text FROM unnest(events) e;
-    RETURN QUERY SELECT unnest(pgrelay._emit_rows(source, true, true));
+    RETURN QUERY SELECT unnest((pgrelay._emit_rows(source, true, true, '-')).all_ids);
 END
 $$;
 COMMENT ON FUNCTION pgrelay.emit_many(pgrelay.new_event[]) IS

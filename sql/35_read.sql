@@ -61,7 +61,7 @@ AS $$
                      OR pg_catalog.octet_length(e.payload) < 8000
                         AND pg_catalog.octet_length(pg_catalog.concat('e ', e.id, e.topic, e.payload)) <= 7999
                 THEN pg_catalog.concat('e ', e.id, e.topic, e.payload)
-                ELSE pgrelay._ticket(e.id, e.topic, e.payload) END
+                ELSE pgrelay._ticket(e.id, e.topic, e.payload, '-') END
     FROM (SELECT tx.*
           FROM tx
           ORDER BY CASE WHEN pg_catalog.current_setting('track_commit_timestamp') = 'on'

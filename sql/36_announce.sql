@@ -112,7 +112,7 @@ BEGIN
         head := 'x ' || event.xid || E'\n';
         line := 'e ' || event.id || event.topic || event.payload;
         IF inline_octets >= inline_limit OR octet_length(head) + octet_length(line) > packet_limit THEN
-            line := pgrelay._ticket(event.id, event.topic, event.payload);
+            line := pgrelay._ticket(event.id, event.topic, event.payload, '-');
         END IF;
         inline_octets := inline_octets + octet_length(line);
         events := events + 1;

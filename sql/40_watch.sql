@@ -27,7 +27,7 @@ CREATE OR REPLACE FUNCTION pgrelay._watch_emit(source refcursor)
 RETURNS void LANGUAGE plpgsql
 AS $$
 BEGIN
-    PERFORM pgrelay._emit_rows(source, false, true);
+    PERFORM pgrelay._emit_rows(source, false, true, '-');
 END
 $$;
 COMMENT ON FUNCTION pgrelay._watch_emit(refcursor) IS

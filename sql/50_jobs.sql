@@ -355,7 +355,7 @@ BEGIN
               FROM pgrelay.job w WHERE w.id = ANY (workflows)) m
         ORDER BY m.id NULLS LAST, m.place, m.key;
     PERFORM pgrelay._job_defer(changed);
-    PERFORM pgrelay._emit_rows(source, false, false);
+    PERFORM pgrelay._emit_rows(source, false, false, '-');
     RETURN NULL;
 END
 $$;
@@ -421,14 +421,14 @@ BEGIN
         OPEN source FOR
             SELECT job_kind || '_events', e.event, e.job_id::text, pgrelay._job_event_message(e, job_kind)
             FROM new_rows e ORDER BY e.counter;
-        PERFORM pgrelay._emit_rows(source, false, false);
+        PERFORM pgrelay._emit_rows(source, false, false, '-');
     ELSE
         OPEN source FOR
             SELECT j.kind || '_events', e.event, e.job_id::text, pgrelay._job_event_message(e, j.kind)
             FROM new_rows e,
                  LATERAL (SELECT j.kind FROM pgrelay.job j WHERE j.id = e.job_id LIMIT 1) j
             ORDER BY e.job_id, e.counter;
-        PERFORM pgrelay._emit_rows(source, false, false);
+        PERFORM pgrelay._emit_rows(source, false, false, '-');
     END IF;
 
     -- lines that come after a job's end: its summary once more
@@ -436,7 +436,7 @@ BEGIN
         OPEN source FOR
             SELECT 'jobs', 'summary', id::text, pgrelay._summary_message(id)
             FROM unnest(ended) id ORDER BY id;
-        PERFORM pgrelay._emit_rows(source, false, false);
+        PERFORM pgrelay._emit_rows(source, false, false, '-');
     END IF;
     RETURN NULL;
 END
@@ -454,7 +454,7 @@ BEGIN
         SELECT 'schedules', 'changed', r.id::text,
                format('{"group_name":"schedules","id":%s}', r.id)
         FROM rows r ORDER BY r.id;
-    PERFORM pgrelay._emit_rows(source, false, true);
+    PERFORM pgrelay._emit_rows(source, false, true, '-');
     RETURN NULL;
 END
 $$;
@@ -474,7 +474,7 @@ BEGIN
         FROM (SELECT r.id, r.status FROM new_rows r
               EXCEPT SELECT o.id, o.status FROM old_rows o) n
         ORDER BY n.id;
-    PERFORM pgrelay._emit_rows(source, false, true);
+    PERFORM pgrelay._emit_rows(source, false, true, '-');
     RETURN NULL;
 END
 $$;

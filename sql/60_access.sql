@@ -24,11 +24,27 @@ COMMENT ON COLUMN pgrelay.token.expires IS 'null: never';
 CREATE TABLE IF NOT EXISTS pgrelay.grants (
     user_id bigint NOT NULL REFERENCES pgrelay.users ON DELETE CASCADE,
     pattern text NOT NULL,
+    publish boolean NOT NULL DEFAULT false,
     created timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (user_id, pattern)
+    PRIMARY KEY (user_id, pattern, publish)
 );
-COMMENT ON TABLE pgrelay.grants IS 'what users may see';
+
+DO $$
+BEGIN
+    IF current_setting('pgrelay.installed_version')::integer IN (1, 2) THEN
+        PERFORM pgrelay._lock_all('pgrelay.grants');
+        ALTER TABLE pgrelay.grants
+            ADD COLUMN publish boolean NOT NULL DEFAULT false,
+            DROP CONSTRAINT grants_pkey,
+            ADD PRIMARY KEY (user_id, pattern, publish);
+        -- those with one more, that has a default, take their place
+        DROP FUNCTION IF EXISTS pgrelay.grant_add(text, text), pgrelay.grant_remove(text, text);
+    END IF;
+END
+$$;
+COMMENT ON TABLE pgrelay.grants IS 'what users may see, and what they may publish';
 COMMENT ON COLUMN pgrelay.grants.pattern IS 'type.action.key, each a literal or "*"';
+COMMENT ON COLUMN pgrelay.grants.publish IS 'true: may be published through a node; false: may be seen';
 
 DO $$
 BEGIN
@@ -73,6 +89,19 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgrelay._pattern_check(text) IS 'raises an error unless it is a pattern';
+
+CREATE OR REPLACE FUNCTION pgrelay._right_check(publish boolean)
+RETURNS void LANGUAGE plpgsql IMMUTABLE
+AS $$
+BEGIN
+    IF publish IS NULL THEN
+        RAISE EXCEPTION 'whether a grant is one to publish must not be null'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Give false (the default) for a grant to see, true for one to publish.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION pgrelay._right_check(boolean) IS 'raises an error unless it says to see or to publish';
 
 -- Changes are announced
 
@@ -203,32 +232,35 @@ END
 $$;
 COMMENT ON FUNCTION pgrelay.token_revoke(bigint) IS 'deletes a token; returns whether there was one';
 
-CREATE OR REPLACE FUNCTION pgrelay.grant_add(user_name text, pattern text)
+CREATE OR REPLACE FUNCTION pgrelay.grant_add(user_name text, pattern text, publish boolean DEFAULT false)
 RETURNS boolean LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM pgrelay._pattern_check(pattern);
-    INSERT INTO pgrelay.grants (user_id, pattern)
-    VALUES (pgrelay._user_id(user_name), grant_add.pattern) ON CONFLICT DO NOTHING;
+    PERFORM pgrelay._right_check(publish);
+    INSERT INTO pgrelay.grants (user_id, pattern, publish)
+    VALUES (pgrelay._user_id(user_name), grant_add.pattern, grant_add.publish) ON CONFLICT DO NOTHING;
     RETURN FOUND;
 END
 $$;
-COMMENT ON FUNCTION pgrelay.grant_add(text, text) IS
-    'lets a user see what the pattern matches; returns whether that was new';
+COMMENT ON FUNCTION pgrelay.grant_add(text, text, boolean) IS
+    'lets a user see, or publish, what the pattern matches; returns whether that was new';
 
-CREATE OR REPLACE FUNCTION pgrelay.grant_remove(user_name text, pattern text)
+CREATE OR REPLACE FUNCTION pgrelay.grant_remove(user_name text, pattern text, publish boolean DEFAULT false)
 RETURNS boolean LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM pgrelay._right_check(publish);
     DELETE FROM pgrelay.grants g
-    WHERE g.user_id = pgrelay._user_id(user_name) AND g.pattern = grant_remove.pattern;
+    WHERE g.user_id = pgrelay._user_id(user_name) AND g.pattern = grant_remove.pattern
+      AND g.publish = grant_remove.publish;
     RETURN FOUND;
 END
 $$;
-COMMENT ON FUNCTION pgrelay.grant_remove(text, text) IS
-    'takes a grant back; returns whether there was one';
+COMMENT ON FUNCTION pgrelay.grant_remove(text, text, boolean) IS
+    'takes a grant to see, or to publish, back; returns whether there was one';
 
 -- What the nodes ask
 
@@ -253,7 +285,7 @@ AS $$
         SELECT p AS pattern, pgrelay._pattern_split(p) AS part FROM unnest(patterns) p),
     g AS MATERIALIZED (
         SELECT pgrelay._pattern_split(g.pattern) AS part FROM pgrelay.grants g
-        WHERE g.user_id = authorize.user_id),
+        WHERE g.user_id = authorize.user_id AND NOT g.publish),
     i AS MATERIALIZED (
         -- null, like any of its parts, where they have nothing in common
         SELECT r.pattern AS requested,

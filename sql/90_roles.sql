@@ -50,12 +50,13 @@ BEGIN
         'EXECUTE ON FUNCTION pgrelay.event_payload(bigint), pgrelay.event_payload(bigint, text)',
         'EXECUTE ON FUNCTION pgrelay.log_read(pg_snapshot, pg_snapshot, pg_snapshot, pg_snapshot, text[], text[], text[])',
         -- what log_read() is made of, which runs with its caller's rights
-        'EXECUTE ON FUNCTION pgrelay._ticket(bigint, text, text), pgrelay._encode_key(text), pgrelay._decode_key(text)',
+        'EXECUTE ON FUNCTION pgrelay._ticket(bigint, text, text, text), pgrelay._encode_key(text), pgrelay._decode_key(text)',
         'EXECUTE ON FUNCTION pgrelay.log_covers(pg_snapshot, pg_snapshot, bigint, bigint), pgrelay.epoch()',
         'EXECUTE ON FUNCTION pgrelay.announce(pg_snapshot, boolean), pgrelay.announce_wanted()',
         'EXECUTE ON FUNCTION pgrelay.log_rotate(), pgrelay.health()',
         'EXECUTE ON FUNCTION pgrelay.authenticate(text), pgrelay.authorize(bigint, text[])',
-        'EXECUTE ON FUNCTION pgrelay.job_status(text[])']);
+        'EXECUTE ON FUNCTION pgrelay.job_status(text[])',
+        'EXECUTE ON FUNCTION pgrelay.publish(text, jsonb)']);
     PERFORM pgrelay._role('pgrelay_emitter', ARRAY[
         'USAGE ON SCHEMA pgrelay',
         'EXECUTE ON FUNCTION pgrelay.version(), pgrelay.setting_get(text)',

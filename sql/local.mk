@@ -9,6 +9,7 @@ SQL_PARTS = \
 	%D%/40_watch.sql \
 	%D%/50_jobs.sql \
 	%D%/60_access.sql \
+	%D%/65_publish.sql \
 	%D%/70_health.sql \
 	%D%/90_roles.sql
 

@@ -212,7 +212,7 @@ check_privileges(struct check *c)
 	    "'pgrelay.announce_wanted()',"
 	    " 'pgrelay.log_read(pg_snapshot, pg_snapshot, pg_snapshot, pg_snapshot, text[], text[], text[])',"
 	    " 'pgrelay.log_covers(pg_snapshot, pg_snapshot, bigint, bigint)',"
-	    " 'pgrelay.announce(pg_snapshot, boolean)']) AS f (name)"
+	    " 'pgrelay.announce(pg_snapshot, boolean)', 'pgrelay.publish(text, jsonb)']) AS f (name)"
 	    " WHERE NOT coalesce(has_function_privilege(to_regprocedure(f.name)::oid, 'EXECUTE'), false)"
 	    " UNION ALL SELECT t.name FROM unnest(ARRAY['pgrelay.event', 'pgrelay.event_type']) AS t (name)"
 	    " WHERE NOT has_table_privilege(t.name, 'SELECT')) lacking";

@@ -1,4 +1,4 @@
-/* pgrelay grant: what users may see. */
+/* pgrelay grant: what users may see, and what they may publish. */
 #include "config.h"
 #include "cli/cli.h"
 #include "cli/cli_args.h"
@@ -9,15 +9,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-struct cli_grant_change {
-	const char *sql;
-	const char *done, *nothing; /* formats: pattern, user */
+static bool cli_grant_publish; /* the right to publish is meant, not the one to see */
+static const struct cli_option cli_grant_options[] = {
+    {"publish", NULL, "the right to publish through a node, not the one to see", NULL, &cli_grant_publish,
+	NULL},
+    {NULL, NULL, NULL, NULL, NULL, NULL},
 };
 
-static const struct cli_grant_change cli_grant_adding = {"SELECT pgrelay.grant_add($1, $2)",
-    "granted \"%s\" to \"%s\"\n", "\"%s\" was granted to \"%s\" before\n"};
-static const struct cli_grant_change cli_grant_removing = {
-    "SELECT pgrelay.grant_remove($1, $2)", "took \"%s\" from \"%s\"\n", "\"%s\" was not granted to \"%s\"\n"};
+struct cli_grant_change {
+	const char *sql;
+	const char *done, *nothing; /* formats: "publishing " or "", pattern, user */
+};
+
+static const struct cli_grant_change cli_grant_adding = {"SELECT pgrelay.grant_add($1, $2, $3::boolean)",
+    "granted %s\"%s\" to \"%s\"\n", "%s\"%s\" was granted to \"%s\" before\n"};
+static const struct cli_grant_change cli_grant_removing = {"SELECT pgrelay.grant_remove($1, $2, $3::boolean)",
+    "took %s\"%s\" from \"%s\"\n", "%s\"%s\" was not granted to \"%s\"\n"};
 
 /* All patterns or none; changed[i] tells whether the i-th made a difference. */
 static bool
@@ -27,7 +34,9 @@ cli_grant_apply(
 	if (!cli_db_query(db, "BEGIN", 0, NULL))
 		return false;
 	for (int i = 1; i < args->argc; i++) {
-		if (!cli_db_query(db, change->sql, 2, (const char *const[]){args->argv[0], args->argv[i]}))
+		if (!cli_db_query(db, change->sql, 3,
+			(const char *const[]){
+			    args->argv[0], args->argv[i], cli_grant_publish ? "true" : "false"}))
 			return false;
 		changed[i] = *pg_sync_text(db, 0, 0) == 't';
 	}
@@ -49,7 +58,8 @@ cli_grant_change(const struct cli_usage *usage, int argc, char **argv, const str
 	changed = mem_zalloc(sizeof(*changed) * (size_t)args.argc);
 	ok = cli_grant_apply(db, change, &args, changed);
 	for (int i = 1; ok && i < args.argc; i++)
-		printf(changed[i] ? change->done : change->nothing, args.argv[i], args.argv[0]);
+		printf(changed[i] ? change->done : change->nothing, cli_grant_publish ? "publishing " : "",
+		    args.argv[i], args.argv[0]);
 	free(changed);
 	pg_sync_free(db);
 	return ok ? CLI_DONE : CLI_FAILED;
@@ -63,7 +73,10 @@ cli_grant_add(int argc, char **argv)
 	    .text = "Lets USER see the events of these patterns: TYPE.ACTION.KEY, where each part may be *. "
 		    "Quote them from the\n"
 		    "shell: \"job_events.*.42\" is the output of job 42, \"jobs.*.*\" every change of a "
-		    "job's status, \"*.*.*\" all.",
+		    "job's status, \"*.*.*\" all.\n"
+		    "With --publish, lets USER publish such events through a node; who may see them need not "
+		    "be who may publish them.",
+	    .options = cli_grant_options,
 	    .operands_min = 2,
 	    .operands_max = -1};
 
@@ -75,7 +88,10 @@ cli_grant_remove(int argc, char **argv)
 {
 	static const struct cli_usage usage = {.command = "grant remove",
 	    .operands = "USER PATTERN...",
-	    .text = "Takes grants back. PATTERN as grant list shows it. Who is connected loses them at once.",
+	    .text = "Takes grants back. PATTERN as grant list shows it; with --publish those whose RIGHT is "
+		    "publish. Who is\n"
+		    "connected loses them at once.",
+	    .options = cli_grant_options,
 	    .operands_min = 2,
 	    .operands_max = -1};
 
@@ -85,13 +101,15 @@ cli_grant_remove(int argc, char **argv)
 #define CLI_GRANT_FROM                                                                                       \
 	" FROM pgrelay.grants g JOIN pgrelay.users u ON u.id = g.user_id WHERE $1::text IS NULL OR u.name "  \
 	"= $1"
+#define CLI_GRANT_RIGHT "CASE WHEN g.publish THEN 'publish' ELSE 'see' END"
+#define CLI_GRANT_ORDER " ORDER BY u.name, g.pattern, g.publish"
 
 static const char cli_grant_rows_sql[] =
-    "SELECT u.name AS \"USER\", g.pattern AS \"PATTERN\", to_char(g.created, 'YYYY-MM-DD HH24:MI') AS "
-    "\"SINCE\"" CLI_GRANT_FROM " ORDER BY u.name, g.pattern";
+    "SELECT u.name AS \"USER\", g.pattern AS \"PATTERN\", " CLI_GRANT_RIGHT " AS \"RIGHT\","
+    " to_char(g.created, 'YYYY-MM-DD HH24:MI') AS \"SINCE\"" CLI_GRANT_FROM CLI_GRANT_ORDER;
 static const char cli_grant_json_sql[] =
-    "SELECT coalesce(json_agg(json_build_object('user', u.name, 'pattern', g.pattern, 'created', g.created)"
-    " ORDER BY u.name, g.pattern), '[]')" CLI_GRANT_FROM;
+    "SELECT coalesce(json_agg(json_build_object('user', u.name, 'pattern', g.pattern, 'created', g.created,"
+    " 'right', " CLI_GRANT_RIGHT ")" CLI_GRANT_ORDER "), '[]')" CLI_GRANT_FROM;
 
 static int
 cli_grant_list(int argc, char **argv)
@@ -103,7 +121,7 @@ cli_grant_list(int argc, char **argv)
 	};
 	const struct cli_usage usage = {.command = "grant list",
 	    .operands = "[USER]",
-	    .text = "Lists what USER may see, or what all may.",
+	    .text = "Lists what USER may see and publish, or what all may.",
 	    .options = options,
 	    .operands_max = 1};
 
@@ -114,12 +132,12 @@ int
 cli_grant(int argc, char **argv)
 {
 	static const struct cli_command commands[] = {
-	    {"add", "lets a user see more", cli_grant_add},
-	    {"list", "lists what users may see", cli_grant_list},
+	    {"add", "lets a user see, or publish, more", cli_grant_add},
+	    {"list", "lists what users may see and publish", cli_grant_list},
 	    {"remove", "takes grants back", cli_grant_remove},
 	    {NULL, NULL, NULL},
 	};
 
-	return cli_command_run(
-	    "grant", "Grants: what users may see. Without a grant, nothing.", commands, argc, argv);
+	return cli_command_run("grant", "Grants: what users may see and publish. Without a grant, nothing.",
+	    commands, argc, argv);
 }

@@ -480,6 +480,24 @@ def test_grants_are_added_listed_and_removed():
     assert [r["pattern"] for r in rows] == ["jobs.status_changed.*"], rows
 
 
+def test_grants_to_publish_are_others_than_those_to_see():
+    site.token("gunnar")
+    rights = lambda: sorted((r["pattern"], r["right"]) for r in json.loads(site.pgrelay("grant", "list", "gunnar", "--json").stdout))
+    assert "publishing" not in site.pgrelay("grant", "add", "gunnar", "deploy.*.*").stdout
+    assert rights() == [("deploy.*.*", "see")]
+    assert "granted publishing" in site.pgrelay("grant", "add", "--publish", "gunnar", "deploy.*.*", "test.*.*").stdout
+    assert "before" in site.pgrelay("grant", "add", "gunnar", "deploy.*.*", "--publish").stdout
+    assert rights() == [("deploy.*.*", "publish"), ("deploy.*.*", "see"), ("test.*.*", "publish")]
+    table = [line.split() for line in site.pgrelay("grant", "list", "gunnar").stdout.splitlines()]
+    assert table[0] == ["USER", "PATTERN", "RIGHT", "SINCE"] and [row[1:3] for row in table[1:]] == [
+        ["deploy.*.*", "see"], ["deploy.*.*", "publish"], ["test.*.*", "publish"]], table
+    site.pgrelay("grant", "remove", "gunnar", "deploy.*.*")
+    assert rights() == [("deploy.*.*", "publish"), ("test.*.*", "publish")]
+    assert "was not granted" in site.pgrelay("grant", "remove", "gunnar", "test.*.*").stdout
+    site.pgrelay("grant", "remove", "--publish", "gunnar", "test.*.*", "deploy.*.*")
+    assert rights() == []
+
+
 def test_a_pattern_that_is_none_is_refused():
     site.token("heidi")
     for pattern in ("job_events", "a.b", "", "a b.c.d", "a..b", ".b.c", "*.*", "a.b\n.c"):

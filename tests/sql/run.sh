@@ -7,7 +7,7 @@
 here=$(cd "$(dirname "$0")" && pwd) || exit 99
 . "$here/server.sh"
 
-all="install settings emit event_types packing watch jobs job_events log read announce health access privileges reinstall upgrade"
+all="install settings emit event_types packing watch jobs job_events log read announce health access publish privileges reinstall upgrade"
 tests=install
 [ $# -gt 0 ] || set -- $all
 for test; do
@@ -16,7 +16,7 @@ done
 
 server_start fsync=off log_min_error_statement=panic
 schema_print >"$work/schema.sql"
-cp "$here/version_1.sql" "$work/"
+cp "$here"/version_*.sql "$work/"
 # the same with a spy in the place of pg_notify()
 sed 's/pg_notify(/public.spy_notify(/' "$work/schema.sql" >"$work/schema_spy.sql"
 # the same from the future

@@ -58,6 +58,42 @@ SELECT array_agg((regexp_match(line, 'mixed\.a\.(\d+) '))[1]::int ORDER BY n, pl
        = array(SELECT generate_series(1, 100)) AS in_order
 FROM public.record;
 
+-- the same published by a node, for several users in several requests, of which one is refused; and small ones, as many as may be
+SELECT pgrelay.user_create('a') AS a, pgrelay.user_create('b') AS b,
+       pgrelay.grant_add('a', 'mixed.*.*', true) AND pgrelay.grant_add('b', '*.a.*', true) AS granted \gset
+CREATE FUNCTION public.published(type text, "from" integer, "to" integer, octets integer) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT jsonb_agg(jsonb_build_object('type', type, 'action', 'a', 'key', n::text,
+                                        'payload', public.sized(CASE WHEN n % 5 = 0 THEN 20 * octets ELSE octets + n END, '.')) ORDER BY n)
+    FROM generate_series("from", "to") n
+$$;
+TRUNCATE public.packet;
+CREATE TABLE public.answer AS
+SELECT * FROM pgrelay.publish('web1', jsonb_build_array(
+    jsonb_build_object('user', :a, 'events', public.published('mixed', 1, 30, 1000)), jsonb_build_object('user', :b, 'events', public.published('mixed', 31, 31, 1000)->0),
+    jsonb_build_object('user', :a, 'events', public.published('not', 1, 20, 1000)), jsonb_build_object('user', :b, 'events', public.published('mixed', 32, 100, 1000))));
+SELECT request, json_array_length(ids) AS ids, refused, index, count(*) FILTER (WHERE ticket_id IS NOT NULL) AS tickets
+FROM public.answer GROUP BY 1, 2, 3, 4, ticket_id IS NULL ORDER BY 1, 5;
+SELECT kind, count(*), bool_and(kind = 'e' OR line LIKE '% web1') AS origin FROM public.record GROUP BY kind ORDER BY kind;
+SELECT max(octet_length(payload)) <= 7999 AS short,
+       min(octet_length(payload)) FILTER (WHERE n < (SELECT max(n) FROM public.packet)) > 6000 AS full FROM public.packet;
+SELECT array_agg((regexp_match(line, 'mixed\.a\.(\d+) '))[1]::int ORDER BY n, place) = array(SELECT generate_series(1, 100)) AS in_order,
+       array_agg(r.id ORDER BY n, place) = array(SELECT i.id::bigint FROM public.answer, json_array_elements_text(ids) WITH ORDINALITY AS i (id, n) ORDER BY request, i.n) AS same_ids
+FROM public.record r;
+SELECT bool_and(split_part(r.line, ' ', 4) = a.ticket_topic AND split_part(r.line, ' ', 5)::integer = octet_length(a.ticket_payload)
+                AND split_part(r.line, ' ', 6) = encode(sha256(convert_to(a.ticket_payload, 'UTF8')), 'hex')) AS right, count(*) = count(a.ticket_id) AS all_there
+FROM public.record r LEFT JOIN public.answer a ON a.ticket_id = r.id WHERE r.kind = 't';
+SELECT bool_and(e.payload = a.ticket_payload) AS logged FROM public.answer a JOIN pgrelay.event e ON e.id = a.ticket_id;
+TRUNCATE public.packet;
+SELECT count(*), sum(json_array_length(ids)), count(DISTINCT refused)
+FROM pgrelay.publish('web1', (SELECT jsonb_agg(jsonb_build_object('user', :a, 'events', jsonb_build_object('type', CASE WHEN n % 10 = 0 THEN 'not' ELSE 'mixed' END,
+                                                                                                        'action', 'a', 'key', n::text, 'payload', '{}'::jsonb)) ORDER BY n)
+                              FROM generate_series(1, 10000) n));
+SELECT count(*) AS records, count(DISTINCT n) < 65 AS few, array_agg((regexp_match(line, 'mixed\.a\.(\d+) '))[1]::int ORDER BY n, place)
+           = array(SELECT n FROM generate_series(1, 10000) n WHERE n % 10 <> 0) AS in_order
+FROM public.record;
+DELETE FROM pgrelay.users;
+DROP TABLE public.answer;
+
 -- 20 MB
 TRUNCATE public.packet;
 SELECT pgrelay.emit('huge', 'a', 'b', jsonb_build_object('x', repeat('20 MB ', 20 * 1024 * 1024 / 6))) AS id \gset

@@ -3,6 +3,7 @@ LISTEN pgrelay;
 CREATE TABLE watched (id integer PRIMARY KEY);
 SELECT pgrelay.watch('watched');
 SELECT token FROM pgrelay.token_create('alice') \gset
+SELECT pgrelay.user_create('alice') AS alice, pgrelay.grant_add('alice', 'a.*.*', true) AS granted \gset
 INSERT INTO pgrelay.job (id, status, created, started, elapsed) VALUES (1000001, 'running', '2001-02-03', '2001-02-03', 0);
 
 \c - postgres
@@ -38,6 +39,7 @@ SELECT try($$SELECT count(*) FROM pgrelay.authenticate('x')$$);
 SELECT try($$SELECT count(*) FROM pgrelay.token$$);
 SELECT try($$SELECT pgrelay.token_create('x')$$);
 SELECT try($$SELECT pgrelay.grant_add('alice', '*.*.*')$$);
+SELECT try($$SELECT count(*) FROM pgrelay.publish('web1', '[]')$$);
 SELECT try($$SELECT pgrelay.setting_set('channel', 'x')$$);
 SELECT try($$SELECT pgrelay.announce_set('a', 'deferred')$$);
 SELECT try($$SELECT pgrelay.logged_set('a', false)$$);
@@ -63,9 +65,16 @@ FROM pgrelay.log_read('3:3:', '3:3:', pg_current_snapshot(), pg_current_snapshot
 SELECT log_state FROM pgrelay.health();
 SELECT count(*) FROM pgrelay.event_type;
 SELECT events FROM pgrelay.announce(NULL, true);
+-- it publishes for users who may, and emits nothing else
+SELECT json_array_length(ids) AS ids, refused FROM pgrelay.publish('web1', format('[{"user": %s, "events": {"type": "a", "action": "b", "payload": {}}}, {"user": %1$s, "events": {"type": "b", "action": "b", "payload": {}}}]', :alice)::jsonb);
 SELECT try($$SELECT pgrelay.announce_set('a', 'deferred')$$);
 SELECT try($$SELECT count(*) FROM pgrelay.log_state$$);
 SELECT try($$SELECT pgrelay.emit('a', 'b', 'c', '{}')$$);
+SELECT try($$SELECT count(*) FROM pgrelay.emit_many('{}')$$);
+SELECT try($$SELECT pgrelay._emit_rows('x', true, true, '-')$$);
+SELECT try($$SELECT count(*) FROM pgrelay._publish_events('[]')$$);
+SELECT try($$SELECT pgrelay.grant_add('alice', '*.*.*', true)$$);
+SELECT try($$INSERT INTO pgrelay.grants (user_id, pattern, publish) VALUES (1, '*.*.*', true)$$);
 SELECT try($$INSERT INTO pgrelay.job DEFAULT VALUES$$);
 SELECT try($$SELECT count(*) FROM pgrelay.token$$);
 SELECT try($$SELECT count(*) FROM pgrelay.job$$);

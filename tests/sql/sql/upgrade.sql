@@ -76,4 +76,31 @@ CREATE DATABASE test_new OWNER test_owner;
 \! psql -X -q -1 -v ON_ERROR_STOP=1 -v SHOW_CONTEXT=never -d test_new -U test_owner <schema.sql
 \! for db in new upgrade; do psql -X -q -A -t -d test_$db -U postgres -f things.sql -o $db.list; done; diff new.list upgrade.list | grep "^[<>]"
 DROP DATABASE test_upgrade;
+
+-- Version 2 (version_2.sql, made in the same way).
+CREATE DATABASE test_upgrade OWNER test_owner;
+\c test_upgrade postgres
+SET client_min_messages = warning;
+\! psql -X -q -v ON_ERROR_STOP=1 -v SHOW_CONTEXT=never -d test_upgrade -U postgres -o /dev/null -f version_2.sql
+\c - test_owner
+SELECT pgrelay.version();
+\! psql -X -q -1 -v ON_ERROR_STOP=1 -v SHOW_CONTEXT=never -d test_upgrade -U test_owner <schema.sql
+SELECT pgrelay.version();
+SELECT type, action, key, length(payload), deferred FROM pgrelay.event ORDER BY id;
+SELECT name, value FROM pgrelay.setting UNION ALL SELECT type, announce || logged FROM pgrelay.event_type ORDER BY 1;
+SELECT user_name FROM pgrelay.authenticate('a token');
+SELECT pattern, publish FROM pgrelay.grants ORDER BY pattern;
+SELECT * FROM pgrelay.authorize(1, ARRAY['*.*.*']) ORDER BY 2;
+UPDATE pgrelay.log_slot SET since = now() WHERE until IS NULL;
+LISTEN pgrelay;
+UPDATE orders SET note = 'after';
+INSERT INTO pgrelay.job_event (id, job_id, counter, stdout, uuid, created, modified) VALUES (2, 1, 2, 'second', '', '2001-02-03', '2001-02-03');
+-- who could see may publish nothing; who may publish besides sees what he saw
+SELECT error, refused FROM pgrelay.publish('web1', '[{"user": 1, "events": {"type": "t", "action": "a", "payload": {}}}]');
+SELECT pgrelay.grant_add('alice', 't.*.*'), pgrelay.grant_add('alice', 't.*.*', true), pgrelay.grant_remove('alice', 'job_events.*.*');
+SELECT json_array_length(ids), error FROM pgrelay.publish('web1', '[{"user": 1, "events": {"type": "t", "action": "a", "payload": {}}}]');
+SELECT * FROM pgrelay.authorize(1, ARRAY['*.*.*']) ORDER BY 2;
+\c regression postgres
+\! psql -X -q -A -t -d test_upgrade -U postgres -f things.sql -o upgrade.list; diff new.list upgrade.list | grep "^[<>]"
+DROP DATABASE test_upgrade;
 DROP DATABASE test_new;
