@@ -66,6 +66,7 @@ pgrelay_SOURCES = %D%/main.c \
 	%D%/cli/cli.c %D%/cli/cli.h \
 	%D%/cli/cli_args.c %D%/cli/cli_args.h \
 	%D%/cli/cli_db.c %D%/cli/cli_db.h \
+	%D%/cli/cli_table.c %D%/cli/cli_table.h \
 	%D%/cli/cli_serve.c \
 	%D%/cli/cli_schema.c \
 	%D%/cli/cli_check.c \

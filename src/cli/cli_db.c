@@ -2,6 +2,7 @@
 #include "config.h"
 #include "cli/cli_db.h"
 #include "cli/cli_args.h"
+#include "cli/cli_table.h"
 #include "core/conf.h"
 #include "core/mem.h"
 #include "pg/pg_sync.h"
@@ -71,55 +72,20 @@ cli_db_query(struct pg_sync *db, const char *sql, int nparams, const char *const
 
 /* ---- lists ---- */
 
-/* Characters, not octets; near enough to columns. */
-static int
-cli_db_width(const char *text)
-{
-	int width = 0;
-
-	for (; *text != '\0'; text++)
-		width += (*text & 0xc0) != 0x80;
-	return width;
-}
-
-static const char *
-cli_db_cell(const struct pg_sync *db, int row, int column)
-{
-	const char *text = row < 0 ? pg_sync_column_name(db, column) : pg_sync_text(db, row, column);
-
-	return text != NULL ? text : "-";
-}
-
-static int
-cli_db_column_width(const struct pg_sync *db, int column)
-{
-	int width = 0;
-
-	for (int row = -1; row < pg_sync_rows(db); row++) {
-		int cell = cli_db_width(cli_db_cell(db, row, column));
-
-		width = cell > width ? cell : width;
-	}
-	return width;
-}
-
 static void
 cli_db_print_table(const struct pg_sync *db)
 {
-	int columns = pg_sync_columns(db), *widths = mem_alloc((size_t)columns * sizeof(*widths));
+	struct cli_table t = {.columns = (size_t)pg_sync_columns(db)};
 
-	for (int column = 0; column < columns; column++)
-		widths[column] = cli_db_column_width(db, column);
 	for (int row = -1; row < pg_sync_rows(db); row++) {
-		for (int column = 0; column < columns; column++) {
-			const char *text = cli_db_cell(db, row, column);
-			int gap = column + 1 < columns ? widths[column] - cli_db_width(text) + 2 : 0;
+		for (int column = 0; column < pg_sync_columns(db); column++) {
+			const char *text =
+			    row < 0 ? pg_sync_column_name(db, column) : pg_sync_text(db, row, column);
 
-			printf("%s%*s", text, gap, "");
+			cli_table_add(&t, "%s", text != NULL ? text : "");
 		}
-		putchar('\n');
 	}
-	free(widths);
+	cli_table_print(&t);
 }
 
 int

@@ -14,8 +14,8 @@
 #include <string.h>
 #include <uthash.h>
 
-#define MESH_PAUSE_MIN_MS 200
-#define MESH_PAUSE_MAX_MS 1000
+#define MESH_PAUSE_MIN_MS 100
+#define MESH_PAUSE_MAX_MS 500
 #define MESH_LOG_SECONDS  60
 
 struct peer {

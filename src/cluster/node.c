@@ -27,6 +27,7 @@ static struct {
 	struct node *table;
 	char *self_id;
 	uint64_t self_boot;
+	int64_t self_heard_ms;
 	const struct node_ops *ops;
 	struct event *sweep;
 } nodes;
@@ -234,6 +235,17 @@ node_set_boot(struct node *n, const struct beat *b)
 	return changed && n->heard_ms != 0;
 }
 
+/* Whoever hears nothing of itself cannot tell who is silent. */
+static void
+node_excuse_all(int64_t now)
+{
+	struct node *n, *next;
+
+	HASH_ITER(hh, nodes.table, n, next)
+	if (n->state == NODE_ONLINE)
+		n->heard_ms = now;
+}
+
 static void
 node_update(struct node *n, const struct beat *b, enum node_kind kind)
 {
@@ -261,7 +273,11 @@ node_update(struct node *n, const struct beat *b, enum node_kind kind)
 	} else if (moved && n->heard_ms != 0) {
 		log_info("cluster", "node \"%s\" is at %s:%d now", n->id, n->host, n->port);
 	}
+	if (kind == NODE_SELF && loop_now_ms() - nodes.self_heard_ms > NODE_DEAD_MS / 2)
+		node_excuse_all(loop_now_ms());
 	n->heard_ms = loop_now_ms();
+	if (kind == NODE_SELF)
+		nodes.self_heard_ms = n->heard_ms;
 	nodes.ops->heard(n);
 	if (met)
 		nodes.ops->met();
@@ -360,7 +376,7 @@ node_on_sweep(evutil_socket_t fd, short what, void *arg)
 
 	HASH_ITER(hh, nodes.table, n, next)
 	{
-		if (n->state == NODE_ONLINE && now - n->heard_ms > NODE_DEAD_MS) {
+		if (n->state == NODE_ONLINE && nodes.self_heard_ms - n->heard_ms > NODE_DEAD_MS) {
 			node_set_state(n, NODE_DEAD);
 			nodes.ops->heard(n);
 		} else if (n->state != NODE_ONLINE && now - n->heard_ms > NODE_FORGET_MS) {

@@ -121,6 +121,6 @@ http_upgrade_peer(
 	struct http_upgrade_peer peer = {dialect, protocol};
 	struct http_login *login = http_login_new(req, &http_upgrade_peer_ops, &peer);
 
-	if (!http_upgrade_refuse_malformed(login) && !http_login_refuse_crowd(login))
+	if (!http_upgrade_refuse_malformed(login)) /* max_sessions is for clients */
 		http_login_accept_peer(login, name);
 }
