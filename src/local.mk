@@ -2,6 +2,7 @@
 noinst_LIBRARIES += libpgrelay.a
 libpgrelay_a_SOURCES = \
 	%D%/core/mem.c %D%/core/mem.h \
+	%D%/core/slice.c %D%/core/slice.h \
 	%D%/core/log.c %D%/core/log.h \
 	%D%/core/conf.c %D%/core/conf.h \
 	%D%/core/loop.c %D%/core/loop.h \

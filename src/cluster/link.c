@@ -55,6 +55,8 @@ struct link {
 	uint64_t boot;
 	char own_challenge[SECRET_HEX_SIZE], challenge[SECRET_HEX_SIZE];
 	struct resolve *resolve;
+	char **addresses; /* of the host, to be tried in turn */
+	size_t address_count, next_address;
 	struct ws_client_url *url;
 	struct ws_client *client; /* dialled */
 	struct session *session;  /* accepted; NULL when it is closing */
@@ -95,6 +97,9 @@ link_release(void *arg)
 	ws_client_free(l->client);
 	ws_client_url_free(l->url);
 	event_free(l->timer);
+	for (size_t i = 0; i < l->address_count; i++)
+		free(l->addresses[i]);
+	free(l->addresses);
 	l->magic = 0;
 	free(l->subject);
 	free(l->node);
@@ -209,8 +214,7 @@ link_refuse(struct link *l, enum metric count, const char *fmt, ...)
 	metrics[count]++;
 	if (log_limit_pass(&limit, 1, &more))
 		log_warning(l->subject, "refused: %s (%lu more such lines)", reason, more);
-	link_end(
-	    l, count == METRIC_PEERS_REFUSED_HANDSHAKE_TOTAL ? WS_CLOSE_PROTOCOL : WS_CLOSE_POLICY, reason);
+	link_end(l, WS_CLOSE_POLICY, reason);
 	free(reason);
 }
 
@@ -293,44 +297,15 @@ struct link_hello {
 	struct slice cluster, from, boot, to, challenge, proof;
 };
 
-static bool
-link_next_field(struct slice *rest, struct slice *field)
-{
-	const char *space = memchr(rest->ptr, ' ', rest->len);
-	size_t len = space != NULL ? (size_t)(space - rest->ptr) : rest->len;
-
-	*field = (struct slice){rest->ptr, len};
-	len += space != NULL;
-	*rest = (struct slice){rest->ptr + len, rest->len - len};
-	return field->len > 0;
-}
-
-static bool
-link_slice_is(struct slice s, const char *text)
-{
-	return s.len == strlen(text) && memcmp(s.ptr, text, s.len) == 0;
-}
-
-static bool
-link_is_hex(struct slice s, size_t digits)
-{
-	if (s.len != digits)
-		return false;
-	for (size_t i = 0; i < s.len; i++)
-		if (strchr("0123456789abcdef", s.ptr[i]) == NULL)
-			return false;
-	return true;
-}
-
 /* with_proof: the acceptor's has one. */
 static bool
 link_parse_hello(struct slice rest, bool with_proof, struct link_hello *h)
 {
-	return link_next_field(&rest, &h->cluster) && link_next_field(&rest, &h->from) &&
-	       link_next_field(&rest, &h->boot) && link_next_field(&rest, &h->to) &&
-	       link_next_field(&rest, &h->challenge) && (!with_proof || link_next_field(&rest, &h->proof)) &&
-	       rest.len == 0 && h->from.len <= LINK_FIELD_MAX && link_is_hex(h->boot, LINK_BOOT_DIGITS) &&
-	       link_is_hex(h->challenge, SECRET_HEX);
+	return slice_next(&rest, &h->cluster) && slice_next(&rest, &h->from) && slice_next(&rest, &h->boot) &&
+	       slice_next(&rest, &h->to) && slice_next(&rest, &h->challenge) &&
+	       (!with_proof || slice_next(&rest, &h->proof)) && rest.len == 0 &&
+	       h->from.len <= LINK_FIELD_MAX && slice_is_hex(h->boot, LINK_BOOT_DIGITS) &&
+	       slice_is_hex(h->challenge, SECRET_HEX);
 }
 
 /* What a proof covers. The caller releases it with free(). */
@@ -409,20 +384,20 @@ link_accepts_hello(struct link *l, const struct link_hello *h)
 	link_encode(node_self_id(), self);
 	if (l->node != NULL)
 		link_encode(l->node, other);
-	if (!link_slice_is(h->cluster, cluster))
+	if (!slice_is(h->cluster, cluster))
 		link_refuse(l, METRIC_PEERS_REFUSED_CLUSTER_TOTAL,
 		    "a node of cluster \"%.*s\" and one of cluster \"%s\" are not linked",
 		    (int)h->cluster.len, h->cluster.ptr, cluster);
-	else if (!link_slice_is(h->to, self))
+	else if (!slice_is(h->to, self))
 		link_refuse(l, METRIC_PEERS_REFUSED_CLUSTER_TOTAL,
 		    "node \"%.*s\" was dialled, but this is \"%s\"", (int)h->to.len, h->to.ptr, self);
-	else if (l->node != NULL && !link_slice_is(h->from, other))
+	else if (l->node != NULL && !slice_is(h->from, other))
 		link_refuse(l, METRIC_PEERS_REFUSED_CLUSTER_TOTAL,
 		    "node \"%s\" was dialled, but \"%.*s\" answers", other, (int)h->from.len, h->from.ptr);
-	else if (link_slice_is(h->from, self))
+	else if (slice_is(h->from, self))
 		link_refuse(l, METRIC_PEERS_REFUSED_CLUSTER_TOTAL,
 		    "both nodes have the id \"%s\"; give each its own by the setting node", self);
-	else if (link_slice_is(h->challenge, l->own_challenge))
+	else if (slice_is(h->challenge, l->own_challenge))
 		link_refuse(l, METRIC_PEERS_REFUSED_HANDSHAKE_TOTAL, "the challenge is this node's own");
 	else
 		return true;
@@ -469,7 +444,7 @@ link_take_hello_back(struct link *l, struct slice rest)
 	l->boot = strtoull(h.boot.ptr, NULL, 16);
 	memcpy(l->challenge, h.challenge.ptr, SECRET_HEX);
 	if (!link_is_proved(l, h.proof)) {
-		link_refuse(l, METRIC_PEERS_REFUSED_SECRET_TOTAL,
+		link_refuse(l, METRIC_PEERS_REFUSED_HANDSHAKE_TOTAL,
 		    "its proof is wrong: it does not have this node's secret");
 		return;
 	}
@@ -504,40 +479,27 @@ link_take_proof(struct link *l, struct slice rest)
 	if (link_is_proved(l, rest))
 		link_open(l);
 	else
-		link_refuse(l, METRIC_PEERS_REFUSED_SECRET_TOTAL,
+		link_refuse(l, METRIC_PEERS_REFUSED_HANDSHAKE_TOTAL,
 		    "its proof is wrong: it does not have this node's secret");
 }
 
 /* ---- messages ---- */
-
-static bool
-link_parse_number(struct slice s, int64_t *out)
-{
-	char text[24], *end;
-
-	if (s.len == 0 || s.len >= sizeof(text))
-		return false;
-	memcpy(text, s.ptr, s.len);
-	text[s.len] = '\0';
-	*out = strtoll(text, &end, 10);
-	return *end == '\0';
-}
 
 static void
 link_take_pong(struct link *l, struct slice rest)
 {
 	int64_t sent_us;
 
-	if (link_parse_number(rest, &sent_us) && sent_us > 0 && sent_us <= loop_now_us())
+	if (slice_to_int64(rest, &sent_us) && sent_us > 0 && sent_us <= loop_now_us())
 		l->rtt_us = loop_now_us() - sent_us;
 }
 
 static void
 link_take_open(struct link *l, struct slice word, struct slice rest)
 {
-	if (link_slice_is(word, "ping"))
+	if (slice_is(word, "ping"))
 		link_send(l, "pong %.*s", (int)(rest.len < 32 ? rest.len : 32), rest.ptr);
-	else if (link_slice_is(word, "pong"))
+	else if (slice_is(word, "pong"))
 		link_take_pong(l, rest);
 	else
 		link_ops->message(l, word, rest);
@@ -552,15 +514,15 @@ link_take(struct link *l, const char *text, size_t len)
 	l->received_bytes += len;
 	if (l->state == LINK_ENDED)
 		return;
-	if (!link_next_field(&rest, &word))
+	if (!slice_next(&rest, &word))
 		link_refuse(l, METRIC_PEERS_REFUSED_HANDSHAKE_TOTAL, "a message without a word");
 	else if (l->state == LINK_OPEN)
 		link_take_open(l, word, rest);
-	else if (l->state == LINK_GREETING && link_slice_is(word, "hello") && l->dialled)
+	else if (l->state == LINK_GREETING && slice_is(word, "hello") && l->dialled)
 		link_take_hello_back(l, rest);
-	else if (l->state == LINK_GREETING && link_slice_is(word, "hello"))
+	else if (l->state == LINK_GREETING && slice_is(word, "hello"))
 		link_take_hello(l, rest);
-	else if (l->state == LINK_PROVING && link_slice_is(word, "proof"))
+	else if (l->state == LINK_PROVING && slice_is(word, "proof"))
 		link_take_proof(l, rest);
 	else
 		link_refuse(l, METRIC_PEERS_REFUSED_HANDSHAKE_TOTAL,
@@ -628,10 +590,17 @@ link_on_client_message(void *arg, const char *text, size_t len)
 	link_take(link_check(arg), text, len);
 }
 
+static void link_connect(struct link *l);
+
 static void
 link_on_client_end(void *arg, const struct ws_client_end *end)
 {
-	link_on_lost(link_check(arg), end->reason);
+	struct link *l = link_check(arg);
+
+	if (l->state == LINK_DIALLING && end->http_status == 0 && l->next_address < l->address_count)
+		link_connect(l);
+	else
+		link_on_lost(l, end->reason);
 }
 
 static void
@@ -646,15 +615,19 @@ link_on_client_drained(void *arg)
 static const struct ws_client_ops link_client_ops = {
     link_on_client_open, link_on_client_message, link_on_client_end, link_on_client_drained};
 
+/* To the next address. */
 static void
-link_connect(struct link *l, const char *address)
+link_connect(struct link *l)
 {
 	char *value = secret_header(), *headers = mem_printf("secret: %s\r\n", value);
 	const struct ws_client_options options = {
 	    .headers = headers, .protocol = LINK_PROTOCOL, .connect_ms = LINK_CONNECT_MS};
 
+	ws_client_free(l->client);
+	ws_client_url_free(l->url);
 	link_enter(l, LINK_DIALLING);
-	l->url = ws_client_url_make(l->tls, l->host, address, l->port, "/websocket/relay/");
+	l->url = ws_client_url_make(
+	    l->tls, l->host, l->addresses[l->next_address++], l->port, "/websocket/relay/");
 	l->client = ws_client_new(l->url, &options, &link_client_ops, l);
 	free(headers);
 	free(value);
@@ -666,10 +639,15 @@ link_on_resolved(void *arg, const char *const *addresses, size_t count, const ch
 	struct link *l = link_check(arg);
 
 	l->resolve = NULL;
-	if (count == 0)
+	if (count == 0) {
 		link_on_lost(l, error);
-	else
-		link_connect(l, addresses[0]);
+		return;
+	}
+	l->addresses = mem_alloc(count * sizeof(*l->addresses));
+	for (size_t i = 0; i < count; i++)
+		l->addresses[i] = mem_strdup(addresses[i]);
+	l->address_count = count;
+	link_connect(l);
 }
 
 struct link *

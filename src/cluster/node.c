@@ -17,11 +17,12 @@
 #include <string.h>
 #include <sys/time.h>
 
-#define NODE_DEAD_MS   10000
-#define NODE_FORGET_MS (3600 * 1000)
-#define NODE_MAX       1000
-#define NODE_LOGGED    100
-#define NODE_SWEEP_MS  500
+#define NODE_DEAD_MS     10000
+#define NODE_FORGET_MS   (3600 * 1000)
+#define NODE_MAX         1000
+#define NODE_LOGGED      100
+#define NODE_LOG_SECONDS 10
+#define NODE_SWEEP_MS    500
 
 static struct {
 	struct node *table;
@@ -206,16 +207,25 @@ node_set_address(struct node *n, const struct beat *b)
 	return node_set_text(&n->host, b->ip != NULL ? b->ip : b->hostname) || changed;
 }
 
+/* What others than peers do is told once in a while: anybody who can NOTIFY may do it. */
+static bool
+node_is_worth_a_line(const struct node *n)
+{
+	static struct log_limit limit;
+	unsigned long more;
+
+	return n->kind == NODE_PEER ||
+	       (n->kind == NODE_UNSIGNED && log_limit_pass(&limit, NODE_LOG_SECONDS, &more));
+}
+
 static void
 node_set_state(struct node *n, enum node_state state)
 {
 	if (n->state == state)
 		return;
-	if (n->heard_ms != 0 && n->kind != NODE_SELF &&
-	    (n->kind == NODE_PEER || HASH_COUNT(nodes.table) <= NODE_LOGGED))
-		log_info("cluster", "%s \"%s\" is %s",
-		    n->kind == NODE_PEER ? "node" : node_kind_name(n->kind), n->id, node_state_name(state));
 	n->state = state;
+	if (n->heard_ms != 0 && node_is_worth_a_line(n))
+		log_info("cluster", "node \"%s\" is %s", n->id, node_state_name(state));
 }
 
 /* A node that was started anew has another boot. When the former one is heard again, both live. */
@@ -270,7 +280,7 @@ node_update(struct node *n, const struct beat *b, enum node_kind kind)
 	} else if (anew && kind == NODE_PEER) {
 		log_info("cluster", "node \"%s\" has been started anew", n->id);
 		met = true;
-	} else if (moved && n->heard_ms != 0) {
+	} else if (moved && n->heard_ms != 0 && node_is_worth_a_line(n)) {
 		log_info("cluster", "node \"%s\" is at %s:%d now", n->id, n->host, n->port);
 	}
 	if (kind == NODE_SELF && loop_now_ms() - nodes.self_heard_ms > NODE_DEAD_MS / 2)

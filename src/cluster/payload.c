@@ -475,29 +475,11 @@ payload_count_answers(const struct link *link)
 /* ---- messages ---- */
 
 static bool
-payload_next_field(struct slice *rest, struct slice *field)
-{
-	const char *space = memchr(rest->ptr, ' ', rest->len);
-
-	if (space == NULL)
-		return false;
-	*field = (struct slice){rest->ptr, (size_t)(space - rest->ptr)};
-	*rest = (struct slice){space + 1, rest->len - field->len - 1};
-	return true;
-}
-
-static bool
 payload_next_number(struct slice *rest, int64_t *out)
 {
 	struct slice field;
-	char text[24], *end;
 
-	if (!payload_next_field(rest, &field) || field.len == 0 || field.len >= sizeof(text))
-		return false;
-	memcpy(text, field.ptr, field.len);
-	text[field.len] = '\0';
-	*out = strtoll(text, &end, 10);
-	return *end == '\0' && *out >= 0;
+	return slice_cut(rest, ' ', &field) && slice_to_int64(field, out);
 }
 
 static bool
@@ -510,7 +492,7 @@ payload_take_want(struct link *link, struct slice rest)
 
 	if (!payload_next_number(&rest, &request) || !payload_next_number(&rest, &id) ||
 	    !payload_next_number(&rest, &octets) || octets > PAYLOAD_OCTETS_MAX ||
-	    !payload_next_field(&rest, &sha256) || sha256.len != EVENT_SHA256_HEX ||
+	    !slice_cut(&rest, ' ', &sha256) || !slice_is_hex(sha256, EVENT_SHA256_HEX) ||
 	    !topic_parse(rest, false, &topic))
 		return false;
 	if (payload_count_answers(link) >= PAYLOAD_ANSWERS_MAX) {
@@ -551,22 +533,16 @@ payload_take_lack(struct link *link, struct slice rest)
 	return true;
 }
 
-static bool
-payload_word_is(struct slice word, const char *text)
-{
-	return word.len == strlen(text) && memcmp(word.ptr, text, word.len) == 0;
-}
-
 void
 payload_on_message(struct link *link, struct slice word, struct slice rest)
 {
 	bool right = true;
 
-	if (payload_word_is(word, "want"))
+	if (slice_is(word, "want"))
 		right = payload_take_want(link, rest);
-	else if (payload_word_is(word, "have"))
+	else if (slice_is(word, "have"))
 		right = payload_take_have(link, rest);
-	else if (payload_word_is(word, "lack"))
+	else if (slice_is(word, "lack"))
 		right = payload_take_lack(link, rest);
 	if (!right)
 		link_break(link, "a malformed message about a payload");

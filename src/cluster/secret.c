@@ -7,6 +7,7 @@
 #include "core/conf.h"
 #include "core/log.h"
 #include "core/mem.h"
+#include "core/slice.h"
 
 #include <inttypes.h>
 #include <openssl/crypto.h>
@@ -59,12 +60,6 @@ secret_to_hex(const uint8_t *octets, size_t len, char *out)
 }
 
 static bool
-secret_is_hex(const char *hex, size_t len)
-{
-	return len == SECRET_HEX && strspn(hex, "0123456789abcdef") >= SECRET_HEX;
-}
-
-static bool
 secret_digest_is(const uint8_t digest[SECRET_DIGEST], const char *hex)
 {
 	char right[SECRET_HEX_SIZE];
@@ -96,8 +91,9 @@ secret_verify_with(const char *secret, const char *text, size_t len, const char 
 bool
 secret_verify(const char *text, size_t len, const char *hex, size_t hex_len)
 {
-	return secret_is_hex(hex, hex_len) && (secret_verify_with(conf.secret, text, len, hex) ||
-						  secret_verify_with(conf.secret_also, text, len, hex));
+	return slice_is_hex((struct slice){hex, hex_len}, SECRET_HEX) &&
+	       (secret_verify_with(conf.secret, text, len, hex) ||
+		   secret_verify_with(conf.secret_also, text, len, hex));
 }
 
 void
@@ -141,7 +137,7 @@ secret_verify_by_with(const char *secret, const char *key_text, const char *text
 bool
 secret_verify_by(const char *key_text, const char *text, size_t len, const char *hex, size_t hex_len)
 {
-	return secret_is_hex(hex, hex_len) &&
+	return slice_is_hex((struct slice){hex, hex_len}, SECRET_HEX) &&
 	       (secret_verify_by_with(conf.secret, key_text, text, len, hex) ||
 		   secret_verify_by_with(conf.secret_also, key_text, text, len, hex));
 }
@@ -269,7 +265,7 @@ secret_parse_header(const char *value, struct secret_header *h)
 	memcpy(h->nonce, nonce, (size_t)(colon - nonce));
 	h->nonce[colon - nonce] = '\0';
 	h->hex = colon + 1;
-	return secret_parse_nonce(h) && secret_is_hex(h->hex, strlen(h->hex));
+	return secret_parse_nonce(h) && slice_is_hex((struct slice){h->hex, strlen(h->hex)}, SECRET_HEX);
 }
 
 static bool

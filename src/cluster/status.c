@@ -236,28 +236,6 @@ status_cancel(struct status_request *r)
 
 /* ---- what links tell ---- */
 
-static bool
-status_word_is(struct slice word, const char *text)
-{
-	return word.len == strlen(text) && memcmp(word.ptr, text, word.len) == 0;
-}
-
-static bool
-status_split(struct slice *rest, int64_t *number)
-{
-	const char *space = memchr(rest->ptr, ' ', rest->len);
-	size_t len = space != NULL ? (size_t)(space - rest->ptr) : 0;
-	char text[24], *end;
-
-	if (len == 0 || len >= sizeof(text))
-		return false;
-	memcpy(text, rest->ptr, len);
-	text[len] = '\0';
-	*number = strtoll(text, &end, 10);
-	*rest = (struct slice){space + 1, rest->len - len - 1};
-	return *end == '\0';
-}
-
 static void
 status_answer(struct link *link, int64_t number)
 {
@@ -298,16 +276,17 @@ status_take_answer(struct link *link, int64_t number, struct slice text)
 void
 status_on_message(struct link *link, struct slice word, struct slice rest)
 {
-	bool ask = status_word_is(word, "ask");
+	bool ask = slice_is(word, "ask");
+	struct slice field;
 	int64_t number;
 
-	if (!ask && !status_word_is(word, "answer"))
+	if (!ask && !slice_is(word, "answer"))
 		return;
-	if (!status_split(&rest, &number))
+	if (!slice_cut(&rest, ' ', &field) || !slice_to_int64(field, &number))
 		link_break(link, "a malformed question or answer");
 	else if (!ask)
 		status_take_answer(link, number, rest);
-	else if (status_word_is(rest, "status"))
+	else if (slice_is(rest, "status"))
 		status_answer(link, number);
 }
 

@@ -96,20 +96,6 @@ topic_written_key_is_valid(struct slice key)
 	return decoded <= EVENT_KEY_MAX;
 }
 
-/* Cuts s at the first c: head gets what stands before it. False when there is none. */
-static bool
-slice_cut(struct slice *s, char c, struct slice *head)
-{
-	const char *at = s->len > 0 ? memchr(s->ptr, c, s->len) : NULL;
-
-	if (at == NULL)
-		return false;
-	*head = (struct slice){s->ptr, (size_t)(at - s->ptr)};
-	s->len -= head->len + 1;
-	s->ptr = at + 1;
-	return true;
-}
-
 bool
 topic_parse(struct slice text, bool wildcards, struct topic *topic)
 {
@@ -134,36 +120,6 @@ topic_matches(const struct topic *pattern, const struct topic *topic)
 	return topic_part_matches(pattern->type, topic->type) &&
 	       topic_part_matches(pattern->action, topic->action) &&
 	       topic_part_matches(pattern->key, topic->key);
-}
-
-/* Digits only, no sign, within int64_t. */
-static bool
-slice_to_int64(struct slice s, int64_t *out)
-{
-	int64_t n = 0;
-
-	if (s.len == 0 || s.len > 19)
-		return false;
-	for (size_t i = 0; i < s.len; i++) {
-		int digit = s.ptr[i] - '0';
-
-		if (digit < 0 || digit > 9 || n > (INT64_MAX - digit) / 10)
-			return false;
-		n = n * 10 + digit;
-	}
-	*out = n;
-	return true;
-}
-
-static bool
-slice_is_sha256(struct slice s)
-{
-	if (s.len != EVENT_SHA256_HEX)
-		return false;
-	for (size_t i = 0; i < s.len; i++)
-		if (!((s.ptr[i] >= '0' && s.ptr[i] <= '9') || (s.ptr[i] >= 'a' && s.ptr[i] <= 'f')))
-			return false;
-	return true;
 }
 
 static bool
@@ -197,7 +153,8 @@ record_parse_ticket(struct slice line, struct record *r)
 	    !slice_cut(&line, ' ', &r->sha256))
 		return false;
 	r->origin = line;
-	if (!slice_to_int64(octets, &n) || n > UINT32_MAX / 2 || !slice_is_sha256(r->sha256) || line.len == 0)
+	if (!slice_to_int64(octets, &n) || n > UINT32_MAX / 2 || !slice_is_hex(r->sha256, EVENT_SHA256_HEX) ||
+	    line.len == 0)
 		return false;
 	r->payload_octets = (size_t)n;
 	return true;

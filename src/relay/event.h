@@ -10,16 +10,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/slice.h"
+
 #define EVENT_WORD_MAX   63
 #define EVENT_KEY_MAX    255                /* octets, decoded */
 #define EVENT_TOPIC_MAX  (2 * 64 + 3 * 255) /* octets, written */
 #define EVENT_SHA256_HEX 64
-
-/* Octets in somebody else's buffer, not ended by a NUL. */
-struct slice {
-	const char *ptr;
-	size_t len;
-};
 
 /* Also a pattern: then a part that is a wildcard is the one character '*', which a literal never is. */
 struct topic {

@@ -1,0 +1,26 @@
+/* Octets in somebody else's buffer, and what parsers of lines do with them. Nothing allocates or copies. */
+#ifndef PGRELAY_CORE_SLICE_H
+#define PGRELAY_CORE_SLICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Not ended by a NUL. */
+struct slice {
+	const char *ptr;
+	size_t len;
+};
+
+/* Cuts s at the first c: head gets what stands before it. False when there is none. */
+bool slice_cut(struct slice *s, char c, struct slice *head);
+/* The same for the next field of a line, which may be the last; false when it is empty. */
+bool slice_next(struct slice *line, struct slice *field);
+
+bool slice_is(struct slice s, const char *text);
+/* So many lower-case hexadecimal digits? */
+bool slice_is_hex(struct slice s, size_t digits);
+/* Digits only, no sign, within int64_t. */
+bool slice_to_int64(struct slice s, int64_t *out);
+
+#endif
