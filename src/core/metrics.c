@@ -4,6 +4,7 @@
 #include "core/log.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 double metrics[METRIC_COUNT];
@@ -132,6 +133,18 @@ static const struct metrics_row metrics_rows[METRIC_COUNT] = {
 	"octets of big payloads that are kept for other nodes"},
 };
 
+/* With no more digits than it takes to read the same number again. */
+static void
+metrics_print_value(FILE *out, double value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%.15g", value);
+	if (strtod(text, NULL) != value)
+		snprintf(text, sizeof(text), "%.17g", value);
+	fprintf(out, "%s\n", text);
+}
+
 char *
 metrics_format(size_t *len)
 {
@@ -150,9 +163,10 @@ metrics_format(size_t *len)
 		if (i == 0 || strcmp(r->name, r[-1].name) != 0)
 			fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", r->name, r->text, r->name, r->type);
 		if (r->label != NULL)
-			fprintf(out, "%s{%s} %.17g\n", r->name, r->label, metrics[i]);
+			fprintf(out, "%s{%s} ", r->name, r->label);
 		else
-			fprintf(out, "%s %.17g\n", r->name, metrics[i]);
+			fprintf(out, "%s ", r->name);
+		metrics_print_value(out, metrics[i]);
 	}
 	fclose(out);
 	return page;
