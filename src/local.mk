@@ -30,6 +30,8 @@ libpgrelay_a_SOURCES = \
 	%D%/relay/msg.c %D%/relay/msg.h \
 	%D%/relay/sendq.c %D%/relay/sendq.h \
 	%D%/relay/ticket.c %D%/relay/ticket.h \
+	%D%/relay/publish_body.c %D%/relay/publish_body.h \
+	%D%/relay/publisher.c %D%/relay/publisher.h \
 	%D%/http/ws.c %D%/http/ws.h \
 	%D%/http/ws_client.c %D%/http/ws_client.h \
 	%D%/http/http_server.c %D%/http/http_server.h \
@@ -38,7 +40,12 @@ libpgrelay_a_SOURCES = \
 	%D%/http/http_login.c %D%/http/http_login.h \
 	%D%/http/http_sse.c %D%/http/http_sse.h \
 	%D%/http/http_peer.c %D%/http/http_peer.h \
+	%D%/http/http_cluster.c %D%/http/http_cluster.h \
 	%D%/http/http_greeting.c %D%/http/http_greeting.h \
+	%D%/http/http_body.c %D%/http/http_body.h \
+	%D%/http/http_client.c %D%/http/http_client.h \
+	%D%/http/tls.c %D%/http/tls.h \
+	%D%/http/http_publish.c %D%/http/http_publish.h \
 	%D%/client/session.c %D%/client/session.h \
 	%D%/client/auth.c %D%/client/auth.h \
 	%D%/client/credential.c %D%/client/credential.h \
@@ -48,6 +55,8 @@ libpgrelay_a_SOURCES = \
 	%D%/client/dialect_awx.c %D%/client/dialect_awx.h \
 	%D%/client/dialect_wsrelay.c %D%/client/dialect_wsrelay.h \
 	%D%/client/dialect_wsbroadcast.c %D%/client/dialect_wsbroadcast.h \
+	%D%/client/relay_message.c %D%/client/relay_message.h \
+	%D%/client/relay_dedup.c %D%/client/relay_dedup.h \
 	%D%/client/awx_group.c %D%/client/awx_group.h \
 	%D%/client/awx_request.c %D%/client/awx_request.h \
 	%D%/cluster/announcer.c %D%/cluster/announcer.h \
@@ -74,6 +83,7 @@ pgrelay_SOURCES = %D%/main.c \
 	%D%/cli/cli_token.c \
 	%D%/cli/cli_grant.c \
 	%D%/cli/cli_emit.c \
+	%D%/cli/cli_node.c %D%/cli/cli_node.h \
 	%D%/cli/cli_run.c \
 	%D%/cli/run_child.c %D%/cli/run_child.h \
 	%D%/cli/run_job.c %D%/cli/run_job.h \
@@ -82,6 +92,7 @@ pgrelay_SOURCES = %D%/main.c \
 	%D%/cli/watch_link.c %D%/cli/watch_link.h \
 	%D%/cli/watch_message.c %D%/cli/watch_message.h \
 	%D%/cli/watch_view.c %D%/cli/watch_view.h \
+	%D%/cli/cli_status.c \
 	%D%/cli/cli_config.c
 nodist_pgrelay_SOURCES = %D%/cli/schema_sql.c
 EXTRA_pgrelay_SOURCES = %D%/cli/schema_sql.h

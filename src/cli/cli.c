@@ -18,6 +18,7 @@ static const struct cli_command cli_commands[] = {
     {"emit", "emits one event", cli_emit},
     {"run", "runs a command as a job whose output is followed live", cli_run},
     {"watch", "follows groups in the terminal", cli_watch},
+    {"status", "shows the nodes of the cluster and the links between them", cli_status},
     {"config", "shows, checks and describes the settings", cli_config},
     {NULL, NULL, NULL},
 };

@@ -16,6 +16,7 @@ int cli_grant(int argc, char **argv);
 int cli_emit(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_watch(int argc, char **argv);
+int cli_status(int argc, char **argv);
 int cli_config(int argc, char **argv);
 
 #endif

@@ -9,6 +9,7 @@
 #include "config.h"
 #include "cli/cli.h"
 #include "cli/cli_args.h"
+#include "cli/cli_node.h"
 #include "cli/watch_cursor.h"
 #include "cli/watch_jobs.h"
 #include "cli/watch_link.h"
@@ -656,25 +657,6 @@ watch_on_output_failed(void *arg)
 
 /* ---- the start ---- */
 
-/* The first address of the setting "listen"; where that means any, this host. */
-static char *
-watch_default_url(void)
-{
-	char *first = mem_strndup(conf.listen, strcspn(conf.listen, ", ")), *port = strrchr(first, ':'), *url;
-	size_t host_len = port != NULL ? (size_t)(port - first) : strlen(first);
-	char *host = mem_strndup(first, host_len);
-	bool any = *host == '\0' || strcmp(host, "*") == 0 || strcmp(host, "0.0.0.0") == 0;
-
-	url = mem_printf("ws://%s%s",
-	    any                         ? "127.0.0.1"
-	    : strcmp(host, "[::]") == 0 ? "[::1]"
-					: host,
-	    port != NULL ? port : "");
-	free(host);
-	free(first);
-	return url;
-}
-
 static bool
 watch_add_url(struct watch *w, const char *text)
 {
@@ -709,58 +691,19 @@ static bool
 watch_set_urls(struct watch *w, const struct cli_values *given)
 {
 	const char *environment = getenv("PGRELAY_URL");
-	char *text;
+	char *address, *text;
 	bool ok = true;
 
 	for (size_t i = 0; ok && i < given->count; i++)
 		ok = watch_add_url(w, given->list[i]);
 	if (given->count > 0)
 		return ok;
-	text = environment != NULL ? mem_strdup(environment) : watch_default_url();
+	address = cli_node_address();
+	text = environment != NULL ? mem_strdup(environment) : mem_printf("ws://%s", address);
 	ok = watch_split_urls(w, text);
 	free(text);
+	free(address);
 	return ok;
-}
-
-/* The file's first line. The caller releases it. */
-static char *
-watch_read_token(const char *path)
-{
-	FILE *f = fopen(path, "r");
-	char *line = NULL;
-	size_t size = 0;
-
-	if (f == NULL || getline(&line, &size, f) < 0) {
-		cli_error("could not read a token from \"%s\": %s", path,
-		    f == NULL || ferror(f) ? strerror(errno) : "it is empty");
-		free(line);
-		line = NULL;
-	} else {
-		line[strcspn(line, "\r\n")] = '\0';
-	}
-	if (f != NULL)
-		fclose(f);
-	return line;
-}
-
-/* False: it cannot be one; it has been said, but not shown. */
-static bool
-watch_set_token(struct watch *w, const char *given, const char *path)
-{
-	if (given == NULL && path == NULL)
-		given = getenv("PGRELAY_TOKEN");
-	if (given == NULL && path == NULL)
-		return true; /* the node will say that it wants one */
-	w->token = given != NULL ? mem_strdup(given) : watch_read_token(path);
-	if (w->token == NULL)
-		return false;
-	for (const char *p = w->token; *p != '\0'; p++) {
-		if (!isgraph((unsigned char)*p)) {
-			cli_error("the token holds a space or another character that no token has");
-			return false;
-		}
-	}
-	return true;
 }
 
 static struct event *
@@ -841,7 +784,7 @@ cli_watch(int argc, char **argv)
 	if (follow && w.until_finished)
 		cli_error("--follow and --until-finished exclude each other");
 	else if (watch_parse_groups(&w) && watch_set_urls(&w, &urls) &&
-		 watch_set_token(&w, token, token_file))
+		 cli_node_token(token, token_file, &w.token))
 		watch_main(&w);
 	watch_jobs_free(w.jobs);
 	watch_cursor_free(w.cursor);

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "relay/event.h"
+
 struct awx_group {
 	char *label;   /* job_events-42 */
 	char *pattern; /* job_events.*.42; NULL when it can be no topic's: nobody may see it */
@@ -26,5 +28,12 @@ char *awx_group_pattern(const char *name, const char *value);
 /* Splits a group written in one piece: before a trailing UUID or number, else at the first hyphen. The caller
  * releases both with free(). */
 bool awx_group_split(const char *group, char **name, char **value);
+
+/* Digits only, or a UUID: such a VALUE is a key. */
+bool awx_group_value_is_key(const char *value, size_t len);
+
+/* The group that AWX would tell an event in (docs/cluster.md, section 6); returns its length, there is no NUL. */
+#define AWX_GROUP_MAX (EVENT_WORD_MAX + 1 + EVENT_KEY_MAX)
+size_t awx_group_of_topic(const struct topic *topic, struct slice payload, char out[AWX_GROUP_MAX]);
 
 #endif

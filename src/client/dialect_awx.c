@@ -324,6 +324,7 @@ awx_open(struct session *session, void *request)
 	a->session = session;
 	STAILQ_INIT(&a->pending);
 	a->groups = groups_new(session_user_id(session));
+	groups_show(a->groups, session_number(session));
 	awx_send_json(a, json_pack("{sb sI}", "accept", 1, "user", (json_int_t)session_user_id(session)));
 	return a;
 }
@@ -332,6 +333,12 @@ static char *
 awx_labels(void *state, groups_concern concerns, const void *arg)
 {
 	return groups_labels(awx_check(state)->groups, concerns, arg);
+}
+
+static bool
+awx_in_group(void *state, const char *label)
+{
+	return groups_has(awx_check(state)->groups, label);
 }
 
 static void
@@ -354,6 +361,7 @@ const struct dialect dialect_awx = {
     .message = awx_message,
     .access_changed = awx_access_changed,
     .labels = awx_labels,
+    .in_group = awx_in_group,
     .resumed = awx_resumed,
     .close = awx_close,
     .transport = SESSION_WEBSOCKET,

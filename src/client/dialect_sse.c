@@ -117,6 +117,7 @@ sse_open(struct session *session, void *request)
 	e->magic = SSE_MAGIC;
 	e->session = session;
 	e->groups = o->groups;
+	groups_show(e->groups, session_number(session));
 	session_set_patterns(session, o->patterns, o->count);
 	sse_greet(e, o->request);
 	if (o->request->resume)
@@ -129,6 +130,12 @@ static char *
 sse_labels(void *state, groups_concern concerns, const void *arg)
 {
 	return groups_labels(sse_check(state)->groups, concerns, arg);
+}
+
+static bool
+sse_in_group(void *state, const char *label)
+{
+	return groups_has(sse_check(state)->groups, label);
 }
 
 static void
@@ -146,6 +153,7 @@ const struct dialect dialect_sse = {
     .open = sse_open,
     .access_changed = sse_access_changed,
     .labels = sse_labels,
+    .in_group = sse_in_group,
     .close = sse_close,
     .transport = SESSION_STREAM,
 };

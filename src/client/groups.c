@@ -1,6 +1,9 @@
 /*
  * Groups of a client. Invariant: while query is set a question is under way, and done is its; wanted is NULL
  * when it is about the groups that there are.
+ *
+ * Those that are shown are in a list, in the order of their sessions' numbers; a watcher knows of those that stand
+ * before its `next`. Only groups_replace() changes `current`.
  */
 #include "config.h"
 #include "client/groups.h"
@@ -26,9 +29,16 @@ struct groups {
 	size_t wanted_count;
 	groups_done done;
 	void *arg;
+	uint64_t session; /* 0: not shown */
+	TAILQ_ENTRY(groups) shown;
 };
 
+static TAILQ_HEAD(groups_list, groups) groups_shown = TAILQ_HEAD_INITIALIZER(groups_shown);
+static TAILQ_HEAD(, groups_watcher) groups_watchers = TAILQ_HEAD_INITIALIZER(groups_watchers);
+
 static void groups_send_again(struct groups *g);
+static void groups_replace(struct groups *g, json_t *groups);
+static void groups_hide(struct groups *g);
 
 static struct groups *
 groups_check(void *arg)
@@ -56,6 +66,7 @@ groups_free(struct groups *g)
 {
 	if (g->query != NULL)
 		pg_query_cancel(g->query);
+	groups_hide(g);
 	json_decref(g->current);
 	json_decref(g->told);
 	g->magic = 0;
@@ -121,9 +132,8 @@ groups_take(struct groups *g, const PGresult *result)
 	json_t *allowed = groups_read_allowed(result, patterns, &count);
 	json_t *groups = g->wanted != NULL ? groups_wanted_of(g, allowed) : groups_current_of(g, allowed);
 
-	json_decref(g->current);
 	json_decref(allowed);
-	g->current = groups;
+	groups_replace(g, groups);
 	g->done(g->arg, true, patterns, count);
 	free(patterns);
 }
@@ -204,8 +214,7 @@ void
 groups_clear(struct groups *g)
 {
 	assert(g->query == NULL);
-	json_decref(g->current);
-	g->current = json_object();
+	groups_replace(g, json_object());
 }
 
 /* ---- the set ---- */
@@ -279,4 +288,115 @@ groups_tell(struct groups *g)
 	json_decref(g->told);
 	g->told = json_incref(g->current);
 	return text;
+}
+
+/* ---- watchers ---- */
+
+static bool
+groups_watcher_knows(const struct groups_watcher *w, const struct groups *g)
+{
+	return w->next == NULL || g->session < w->next->session;
+}
+
+/* This watcher, or all who know of g. */
+static void
+groups_tell_labels(const struct groups *g, struct groups_watcher *one, bool joined, json_t *labels)
+{
+	char *text = json_dumps(labels, 0);
+	struct groups_watcher *w;
+
+	if (text == NULL)
+		log_fatal("out of memory");
+	if (one != NULL) {
+		one->told(one, g->session, joined, text);
+	} else {
+		TAILQ_FOREACH (w, &groups_watchers, entry)
+			if (groups_watcher_knows(w, g))
+				w->told(w, g->session, joined, text);
+	}
+	free(text);
+}
+
+/* Tells the labels of set that are not in other, in portions. */
+static void
+groups_tell_difference(
+    const struct groups *g, struct groups_watcher *one, bool joined, json_t *set, json_t *other)
+{
+	json_t *portion = json_array(), *value;
+	size_t left = json_object_size(set);
+	const char *label;
+
+	json_object_foreach (set, label, value) {
+		left--;
+		if (json_object_get(other, label) == NULL)
+			json_array_append_new(portion, json_string_nocheck(label));
+		if (json_array_size(portion) == 0 || (json_array_size(portion) < GROUPS_TOLD_MAX && left > 0))
+			continue;
+		groups_tell_labels(g, one, joined, portion);
+		json_array_clear(portion);
+	}
+	json_decref(portion);
+}
+
+/* The one place that changes the set. */
+static void
+groups_replace(struct groups *g, json_t *groups)
+{
+	json_t *old = g->current;
+
+	g->current = groups;
+	if (g->session != 0 && !TAILQ_EMPTY(&groups_watchers)) {
+		groups_tell_difference(g, NULL, true, groups, old);
+		groups_tell_difference(g, NULL, false, old, groups);
+	}
+	json_decref(old);
+}
+
+void
+groups_show(struct groups *g, uint64_t session)
+{
+	assert(g->session == 0 && session > 0);
+	g->session = session;
+	TAILQ_INSERT_TAIL(&groups_shown, g, shown);
+	if (!TAILQ_EMPTY(&groups_watchers))
+		groups_tell_difference(g, NULL, true, g->current, NULL);
+}
+
+static void
+groups_hide(struct groups *g)
+{
+	struct groups_watcher *w;
+
+	if (g->session == 0)
+		return;
+	groups_replace(g, json_object());
+	TAILQ_FOREACH (w, &groups_watchers, entry)
+		if (w->next == g)
+			w->next = TAILQ_NEXT(g, shown);
+	TAILQ_REMOVE(&groups_shown, g, shown);
+}
+
+void
+groups_watch(struct groups_watcher *w)
+{
+	w->next = TAILQ_FIRST(&groups_shown);
+	TAILQ_INSERT_TAIL(&groups_watchers, w, entry);
+}
+
+void
+groups_unwatch(struct groups_watcher *w)
+{
+	TAILQ_REMOVE(&groups_watchers, w, entry);
+}
+
+bool
+groups_watch_next(struct groups_watcher *w)
+{
+	struct groups *g = w->next;
+
+	if (g == NULL)
+		return false;
+	w->next = TAILQ_NEXT(g, shown);
+	groups_tell_difference(g, w, true, g->current, NULL);
+	return true;
 }

@@ -61,17 +61,20 @@ struct session {
 	enum session_state state;
 	TAILQ_ENTRY(session) entry;
 	struct session_socket socket;
+	uint64_t number;
 	char *subject;
 	struct event *read_event, *write_event;
 	bool paused, blocked, input_ended, ping_sent;
+	bool peer;     /* no client */
 	struct ws *ws; /* NULL: a stream */
 	struct sendq queue;
 	struct hub_member member;
 	struct resume *resume; /* it is on its way back */
 	struct session_had *had;
-	bool cursors;    /* it wants them */
-	bool overflowed; /* and has not taken all of what it then was told */
-	bool delivered;  /* something since the last cursor */
+	struct sendq *late; /* what relays brought while it was on its way back; NULL: nothing */
+	bool cursors;       /* it wants them */
+	bool overflowed;    /* and has not taken all of what it then was told */
+	bool delivered;     /* something since the last cursor */
 	int64_t cursor_ms;
 	struct loop_task flush;
 	const struct dialect *dialect; /* NULL: refused */
@@ -100,6 +103,7 @@ static struct {
 static void session_enter(struct session *s, enum session_state state);
 static void session_flush(void *arg);
 static void session_forget_had(struct session *s);
+static void session_drop_late(struct session *s);
 
 static struct session *
 session_check(void *arg)
@@ -151,12 +155,13 @@ static void
 session_leave(struct session *s)
 {
 	sendq_clear(&s->queue);
+	session_drop_late(s);
 	loop_task_cancel(&s->flush);
 	event_del(s->read_event);
 	event_del(s->write_event);
 	TAILQ_REMOVE(&sessions.list, s, entry);
 	sessions.count--;
-	metrics[METRIC_SESSIONS]--;
+	metrics[METRIC_SESSIONS] -= !s->peer;
 	loop_release(session_release, s);
 }
 
@@ -255,13 +260,51 @@ session_push_msg(void *arg, struct msg *msg)
 	loop_task_queue(&s->flush);
 }
 
+static void
+session_drop_late(struct session *s)
+{
+	if (s->late == NULL)
+		return;
+	sendq_clear(s->late);
+	free(s->late);
+	s->late = NULL;
+}
+
+/* No history has what a relay brought: for who is on its way back it is put by. */
+static void
+session_deliver_relayed(struct session *s, struct msg *msg)
+{
+	if (s->dialect->in_group != NULL && !s->dialect->in_group(s->dialect_state, msg->group))
+		return;
+	if (s->resume == NULL) {
+		session_push_msg(s, msg);
+		return;
+	}
+	if (s->late == NULL) {
+		s->late = mem_alloc(sizeof(*s->late));
+		sendq_init(s->late, s->queue.form, NULL, NULL);
+	}
+	sendq_push_msg(s->late, msg);
+	loop_task_queue(&s->flush);
+}
+
+static void
+session_push_late(struct session *s)
+{
+	if (s->late != NULL)
+		sendq_move(s->late, &s->queue);
+	session_drop_late(s);
+}
+
 /* Who is on its way back gets what it missed, and finds in the history what comes meanwhile. */
 static void
 session_deliver(struct hub_member *member, struct msg *msg)
 {
 	struct session *s = session_check((char *)member - offsetof(struct session, member));
 
-	if (!msg->missed && s->resume == NULL)
+	if (msg->group != NULL)
+		session_deliver_relayed(s, msg);
+	else if (!msg->missed && s->resume == NULL)
 		session_push_msg(s, msg);
 	else if (msg->missed && s->resume != NULL)
 		resume_take(s->resume, msg);
@@ -292,7 +335,7 @@ session_make_gap(struct session *s, const char *reason, groups_concern concerns,
 	text = mem_printf(websocket ? "{\"gap\": {\"groups\": %s, \"reason\": \"%s\"}}"
 				    : "event: gap\ndata: {\"groups\": %s, \"reason\": \"%s\"}\n\n",
 	    labels, reason);
-	span = websocket ? msg_make_frame(MSG_FORM_AWX, (struct slice){text, strlen(text)})
+	span = websocket ? msg_make_frame(MSG_FORM_AWX, NULL, (struct slice){text, strlen(text)})
 			 : span_copy(text, strlen(text));
 	if (!s->overflowed) { /* else one that was told and dropped is told again */
 		log_info(s->subject, "told of a gap in %s: %s", labels, reason);
@@ -512,6 +555,7 @@ session_on_resumed(void *arg)
 
 	s->resume = NULL;
 	s->delivered = true;
+	session_push_late(s);
 	if (s->ws == NULL && s->cursors)
 		session_push_cursor(s);
 	loop_task_queue(&s->flush);
@@ -519,8 +563,18 @@ session_on_resumed(void *arg)
 		s->dialect->resumed(s->dialect_state);
 }
 
+static bool
+session_is_congested(void *arg)
+{
+	struct session *s = session_check(arg);
+
+	return s->state == SESSION_OPEN &&
+	       sendq_backlog(&s->queue) + s->queue.ticket_bytes > (size_t)conf.queue_limit_bytes / 4 &&
+	       (!s->blocked || loop_now_ms() - s->progress_ms < SESSION_STALL_MS);
+}
+
 static const struct resume_ops session_resume_ops = {
-    session_push_msg, session_resume_room, session_gap, session_on_resumed};
+    session_push_msg, session_resume_room, session_is_congested, session_gap, session_on_resumed};
 
 static void
 session_note_had(struct session *s, const struct position *position)
@@ -565,19 +619,13 @@ session_resume(struct session *s, struct position *position)
 }
 
 bool
-session_any_congested(bool resuming)
+session_any_congested(void)
 {
-	int64_t now = loop_now_ms();
 	struct session *s;
 
-	TAILQ_FOREACH (s, &sessions.list, entry) {
-		size_t backlog = sendq_backlog(&s->queue) + s->queue.ticket_bytes;
-
-		if (s->state == SESSION_OPEN && (s->resume != NULL) == resuming &&
-		    backlog > (size_t)conf.queue_limit_bytes / 4 &&
-		    (!s->blocked || now - s->progress_ms < SESSION_STALL_MS))
+	TAILQ_FOREACH (s, &sessions.list, entry)
+		if (s->resume == NULL && session_is_congested(s))
 			return true;
-	}
 	return false;
 }
 
@@ -586,7 +634,8 @@ session_any_congested(bool resuming)
 static void
 session_overflow(struct session *s)
 {
-	if (conf.overflow == CONF_OVERFLOW_GAP) {
+	session_drop_late(s);
+	if (conf.overflow == CONF_OVERFLOW_GAP && s->dialect->labels != NULL) {
 		if (!s->overflowed)
 			log_info(s->subject, "too slow: more than queue_limit was waiting, and is dropped");
 		metrics[METRIC_SESSIONS_OVERFLOWED_TOTAL] += !s->overflowed;
@@ -606,7 +655,9 @@ session_overflow(struct session *s)
 static void
 session_check_backlog(struct session *s)
 {
-	if (s->state == SESSION_OPEN && sendq_backlog(&s->queue) > (size_t)conf.queue_limit_bytes)
+	size_t late = s->late != NULL ? s->late->held_bytes : 0;
+
+	if (s->state == SESSION_OPEN && sendq_backlog(&s->queue) + late > (size_t)conf.queue_limit_bytes)
 		session_overflow(s);
 }
 
@@ -669,6 +720,7 @@ session_flush(void *arg)
 		s->heard_ms = loop_now_ms();
 	switch (result) {
 	case SENDQ_EMPTY:
+		session_check_backlog(s); /* there is what came late */
 		session_sent_all(s);
 		break;
 	case SENDQ_BLOCKED:
@@ -950,8 +1002,11 @@ session_open(const struct session_socket *sock, const char *peer, const struct d
 
 	s->dialect = dialect;
 	session_open_transport(s);
-	metrics[METRIC_SESSIONS_TOTAL]++;
-	s->subject = mem_printf("session %" PRIu64 " %s %s", ++sessions.last_id, peer, user->name);
+	s->peer = user->id == SESSION_PEER_ID;
+	metrics[METRIC_SESSIONS] -= s->peer; /* no client */
+	metrics[METRIC_SESSIONS_TOTAL] += !s->peer;
+	s->number = ++sessions.last_id;
+	s->subject = mem_printf("session %" PRIu64 " %s %s", s->number, peer, user->name);
 	s->user_id = user->id;
 	session_set_expiry(s, user->expires_ms);
 	s->credential = user->credential;
@@ -990,6 +1045,12 @@ int64_t
 session_user_id(const struct session *s)
 {
 	return s->user_id;
+}
+
+uint64_t
+session_number(const struct session *s)
+{
+	return s->number;
 }
 
 size_t

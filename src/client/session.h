@@ -30,8 +30,11 @@ struct dialect {
 	void (*message)(void *state, const char *text, size_t len);
 	/* The user's rights have changed: what was allowed must be asked for again. Not for peers. */
 	void (*access_changed)(void *state);
-	/* The labels of the groups concerned, as groups_labels() gives them. NULL: it is told of no gaps. */
+	/* The labels of the groups concerned, as groups_labels() gives them. NULL: it is told of no gaps, and who is too
+	 * slow is closed. */
 	char *(*labels)(void *state, groups_concern concerns, const void *arg);
+	/* Is it in the group of this label? Asked for messages that AWX's relays bring; NULL: its patterns alone tell. */
+	bool (*in_group)(void *state, const char *label);
 	/* What was queued has all been handed to the socket: there is room for more. May be NULL. */
 	void (*drained)(void *state);
 	/* What session_resume() began is done: everything missed has been queued. May be NULL. */
@@ -81,6 +84,8 @@ void session_resume(struct session *session, struct position *position);
 /* While paused nothing is read from the client; messages already read still come. */
 void session_pause(struct session *session, bool paused);
 int64_t session_user_id(const struct session *session);
+/* Sessions are numbered as they are opened, from 1 on. */
+uint64_t session_number(const struct session *session);
 /* Octets that wait for the peer. */
 size_t session_backlog(const struct session *session);
 const struct credential *session_credential(const struct session *session);
@@ -93,9 +98,8 @@ void session_close(struct session *session, enum ws_close_code code, const char 
 /* Tells all sessions but those on their way back, who find it in the history, that messages are missing;
  * types, separated by spaces, narrows it down to groups of these. */
 void session_gap_all(const char *reason, const char *types);
-/* Is one of those that take what they get more than a little behind? resuming: of those that are on their way
- * back, else of the others. */
-bool session_any_congested(bool resuming);
+/* Is one of those that take what they get more than a little behind? Those on their way back do not count. */
+bool session_any_congested(void);
 
 /* The tokens or grants of this user have changed: each of its sessions is asked about again. */
 void session_access_changed(int64_t user_id);

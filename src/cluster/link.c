@@ -40,6 +40,7 @@
 #define LINK_MESSAGE_BYTES (1024 * 1024)
 #define LINK_FIELD_MAX     (3 * 255)
 #define LINK_BOOT_DIGITS   16
+#define LINK_LOG_SECONDS   1
 
 enum link_state { LINK_RESOLVING, LINK_DIALLING, LINK_GREETING, LINK_PROVING, LINK_OPEN, LINK_ENDED };
 
@@ -203,7 +204,7 @@ link_on_lost(struct link *l, const char *reason)
 static void
 link_refuse(struct link *l, enum metric count, const char *fmt, ...)
 {
-	static struct log_limit limit;
+	static struct log_limit limits[METRIC_COUNT];
 	unsigned long more;
 	va_list ap;
 	char *reason;
@@ -212,7 +213,7 @@ link_refuse(struct link *l, enum metric count, const char *fmt, ...)
 	reason = mem_vprintf(fmt, ap);
 	va_end(ap);
 	metrics[count]++;
-	if (log_limit_pass(&limit, 1, &more))
+	if (log_limit_pass(&limits[count], LINK_LOG_SECONDS, &more))
 		log_warning(l->subject, "refused: %s (%lu more such lines)", reason, more);
 	link_end(l, WS_CLOSE_POLICY, reason);
 	free(reason);

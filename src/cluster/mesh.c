@@ -16,6 +16,7 @@
 
 #define MESH_PAUSE_MIN_MS 100
 #define MESH_PAUSE_MAX_MS 500
+#define MESH_STABLE_MS    10000
 #define MESH_LOG_SECONDS  60
 
 struct peer {
@@ -141,7 +142,6 @@ mesh_on_opened(struct link *link)
 		link_close(p->dialling, WS_CLOSE_NORMAL, "another link takes its place");
 	p->dialling = NULL;
 	p->link = link;
-	p->pause_ms = 0;
 	free(p->error);
 	p->error = NULL;
 	if (mesh.stopping)
@@ -160,6 +160,9 @@ mesh_on_ended(struct link *link, const char *reason)
 	p->error = mem_strdup(reason);
 	if (p->link == link) {
 		log_warning("cluster", "the link to node \"%s\" is lost: %s", p->id, reason);
+		if (link_figures(link).age_ms >=
+		    MESH_STABLE_MS) /* one that does not last is no reason to hurry */
+			p->pause_ms = 0;
 		p->limit = (struct log_limit){0};
 		p->link = NULL;
 		mesh_tell_ended(link);
@@ -220,6 +223,25 @@ mesh_error(const char *node)
 
 /* ---- life ---- */
 
+static void
+mesh_forget(struct peer *p)
+{
+	HASH_DEL(mesh.peers, p);
+	event_free(p->retry);
+	free(p->error);
+	free(p->id);
+	free(p);
+}
+
+void
+mesh_on_forgotten(const char *id)
+{
+	struct peer *p = mesh_find(id);
+
+	if (p != NULL && p->link == NULL && p->dialling == NULL && node_find_peer(id) == NULL)
+		mesh_forget(p);
+}
+
 void
 mesh_init(void)
 {
@@ -253,11 +275,5 @@ mesh_free(void)
 
 	link_free_all();
 	HASH_ITER(hh, mesh.peers, p, next)
-	{
-		HASH_DEL(mesh.peers, p);
-		event_free(p->retry);
-		free(p->error);
-		free(p->id);
-		free(p);
-	}
+	mesh_forget(p);
 }

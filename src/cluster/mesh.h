@@ -19,6 +19,8 @@ void mesh_free(void);
 
 /* A heartbeat came, or a node is dead (node_init()). */
 void mesh_on_heard(const struct node *node);
+/* A node is not known any more. */
+void mesh_on_forgotten(const char *id);
 
 /* The open link to a node; NULL when there is none. */
 struct link *mesh_link(const char *node);

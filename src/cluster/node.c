@@ -98,6 +98,7 @@ static void
 node_forget(struct node *n)
 {
 	HASH_DEL(nodes.table, n);
+	nodes.ops->forgotten(n->id);
 	free(n->key);
 	free(n->id);
 	free(n->cluster);
@@ -214,8 +215,8 @@ node_is_worth_a_line(const struct node *n)
 	static struct log_limit limit;
 	unsigned long more;
 
-	return n->kind == NODE_PEER ||
-	       (n->kind == NODE_UNSIGNED && log_limit_pass(&limit, NODE_LOG_SECONDS, &more));
+	return n->kind == NODE_PEER || (n->kind == NODE_UNSIGNED && !secret_is_set() &&
+					   log_limit_pass(&limit, NODE_LOG_SECONDS, &more));
 }
 
 static void

@@ -60,6 +60,8 @@ struct node_ops {
 	void (*heard)(const struct node *node);
 	/* There is a peer that may not know this node yet. */
 	void (*met)(void);
+	/* It is not known any more. */
+	void (*forgotten)(const char *id);
 };
 void node_init(const char *self_id, uint64_t self_boot, const struct node_ops *ops);
 void node_free_all(void);

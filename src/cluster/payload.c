@@ -224,18 +224,23 @@ payload_owner(int64_t id)
 	return owner;
 }
 
+static bool
+payload_is_origin(const char *origin, const char *node)
+{
+	char written[PAYLOAD_WRITTEN_MAX];
+	size_t len = strlen(origin);
+
+	return payload_write_id(node, written) == len && memcmp(written, origin, len) == 0;
+}
+
 /* The link to the node that published it, if it is there. */
 static struct link *
 payload_origin_link(const char *origin)
 {
-	char written[PAYLOAD_WRITTEN_MAX];
 	struct link *link = NULL;
-	size_t len = strlen(origin);
 
-	if (strcmp(origin, "-") == 0)
-		return NULL;
 	while ((link = mesh_next_link(link)) != NULL)
-		if (payload_write_id(link_node(link), written) == len && memcmp(written, origin, len) == 0)
+		if (payload_is_origin(origin, link_node(link)))
 			return link;
 	return NULL;
 }
@@ -244,10 +249,13 @@ payload_origin_link(const char *origin)
 static struct link *
 payload_choose(const struct ticket *t)
 {
-	struct link *link = payload_origin_link(ticket_origin(t));
-	const char *owner;
+	const char *origin = ticket_origin(t), *owner;
 	const struct slow *slow;
+	struct link *link;
 
+	if (payload_is_origin(origin, node_self_id()))
+		return NULL;
+	link = strcmp(origin, "-") != 0 ? payload_origin_link(origin) : NULL;
 	if (link == NULL) {
 		owner = payload_owner(ticket_id(t));
 		link = owner != NULL ? mesh_link(owner) : NULL;
@@ -277,7 +285,7 @@ payload_finish(struct fetch *f, bool whole)
 {
 	struct ticket *t = f->ticket;
 	char *buffer = f->buffer;
-	struct slice text = {whole ? buffer : NULL, f->length};
+	struct slice text = {whole && buffer == NULL ? "" : whole ? buffer : NULL, f->length};
 
 	f->buffer = NULL;
 	payload_cancel(f);

@@ -178,7 +178,7 @@ secret_escape(char *out, const char *text)
 		if (at != NULL) {
 			*out++ = '\\';
 			*out++ = named[at - plain];
-		} else if (c >= 0x20 && c < 0x80) {
+		} else if (c >= 0x20 && c < 0x7f) {
 			*out++ = (char)c;
 		} else if (c < 0x10000) {
 			out = secret_escape_unit(out, c);

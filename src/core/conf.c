@@ -93,6 +93,8 @@ static const struct conf_option conf_options[] = {
     {"max_message_bytes", CONF_BYTES, AT(max_message_bytes), "1MB", 512, GIB, true, NULL,
 	"the largest message a client may send"},
     {"max_groups", CONF_INT, AT(max_groups), "1000", 1, 1000000, true, NULL, "groups one session may be in"},
+    {"max_publish_bytes", CONF_BYTES, AT(max_publish_bytes), "8MB", 64 * KIB, 128 * MIB, false, NULL,
+	"the largest request to publish over HTTP; four times as much may wait"},
     {"queue_limit", CONF_BYTES, AT(queue_limit_bytes), "16MB", KIB, 64 * GIB, true, NULL,
 	"what may wait for one client; of a slower one overflow decides"},
     {"overflow", CONF_CHOICE, AT(overflow), "close", 0, 0, true, conf_overflow_names,

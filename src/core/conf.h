@@ -37,6 +37,7 @@ struct conf {
 	int64_t handshake_timeout_ms;
 	int64_t max_message_bytes;
 	int64_t max_groups;
+	int64_t max_publish_bytes;
 	int64_t queue_limit_bytes;
 	int overflow; /* enum conf_overflow */
 	int64_t history_limit_bytes;

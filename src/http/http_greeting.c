@@ -1,9 +1,8 @@
 /*
- * Deadlines of connections that owe a request. All have the same span, so the list is in the order of the
- * deadlines. A bufferevent is held by a reference; that evhttp has freed it meanwhile is seen by its callbacks,
- * which are gone then, and the next sweep lets go of it. BEV_OPT_CLOSE_ON_FREE is essential: the descriptor must
- * stay open as long as the bufferevent is there, or the events of the dead one would read what comes for the
- * next connection of the same number.
+ * Deadlines of connections that owe a request. A bufferevent is held by a reference; that evhttp has freed it
+ * meanwhile is seen by its callbacks, which are gone then, and the next sweep lets go of it.
+ * BEV_OPT_CLOSE_ON_FREE is essential: the descriptor must stay open as long as the bufferevent is there, or
+ * the events of the dead one would read what comes for the next connection of the same number.
  */
 #include "config.h"
 #include "http/http_greeting.h"
@@ -11,10 +10,12 @@
 #include "core/log.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "http/http_body.h"
 
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/queue.h>
 #include <uthash.h>
@@ -23,7 +24,8 @@
 
 struct http_greeting {
 	struct bufferevent *bev;
-	int64_t deadline_ms;
+	struct http_body *body;
+	int64_t deadline_ms; /* INT64_MAX: the request has come, and its body still takes room */
 	TAILQ_ENTRY(http_greeting) entry;
 	UT_hash_handle hh;
 };
@@ -37,6 +39,7 @@ http_greeting_forget(struct http_greeting *g)
 {
 	TAILQ_REMOVE(&http_greetings, g, entry);
 	HASH_DEL(http_greetings_by_bev, g);
+	http_body_free(g->body);
 	bufferevent_decref(g->bev);
 	free(g);
 }
@@ -90,27 +93,49 @@ http_greeting_new(struct event_base *base, void *arg)
 	return bev;
 }
 
-void
-http_greeting_watch(struct bufferevent *bev)
+static struct http_greeting *
+http_greeting_find(struct bufferevent *bev)
 {
 	struct http_greeting *g;
 
-	http_greeting_done(bev);
+	HASH_FIND_PTR(http_greetings_by_bev, &bev, g);
+	return g;
+}
+
+void
+http_greeting_watch(struct bufferevent *bev)
+{
+	struct http_greeting *g = http_greeting_find(bev);
+
+	if (g != NULL)
+		http_greeting_forget(g);
 	g = mem_zalloc(sizeof(*g));
 	g->bev = bev;
 	bufferevent_incref(bev);
 	g->deadline_ms = loop_now_ms() + conf.handshake_timeout_ms;
 	TAILQ_INSERT_TAIL(&http_greetings, g, entry);
 	HASH_ADD_PTR(http_greetings_by_bev, bev, g);
+	g->body = http_body_new(bev);
+	http_body_look_back(g->body);
+}
+
+void
+http_greeting_extend(struct bufferevent *bev, int64_t ms)
+{
+	struct http_greeting *g = http_greeting_find(bev);
+
+	if (g != NULL)
+		g->deadline_ms = loop_now_ms() + ms;
 }
 
 void
 http_greeting_done(struct bufferevent *bev)
 {
-	struct http_greeting *g;
+	struct http_greeting *g = http_greeting_find(bev);
 
-	HASH_FIND_PTR(http_greetings_by_bev, &bev, g);
-	if (g != NULL)
+	if (g != NULL && http_body_is_big(g->body))
+		g->deadline_ms = INT64_MAX;
+	else if (g != NULL)
 		http_greeting_forget(g);
 }
 

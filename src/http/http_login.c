@@ -191,6 +191,16 @@ http_login_turn_away(struct http_login *l, const char *answer, const char *farew
 	http_login_release(l);
 }
 
+struct evhttp_request *
+http_login_end(struct http_login *l)
+{
+	struct evhttp_request *req = l->req;
+
+	evhttp_connection_set_closecb(evhttp_request_get_connection(req), NULL, NULL);
+	http_login_release(l);
+	return req;
+}
+
 /* ---- refusing ---- */
 
 void
@@ -198,9 +208,13 @@ http_login_refuse(struct http_login *l, int status, const char *reason, const ch
 {
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(l->req);
 
-	metrics[METRIC_SESSIONS_REFUSED_TOTAL]++;
-	log_info(l->peer, "handshake refused with %d: %s", status, line);
-	if (l->ops->refuse != NULL && l->ops->refuse(l->arg, l, status))
+	if (l->ops->publishing) {
+		log_debug(l->peer, "publishing refused with %d: %s", status, line);
+	} else {
+		metrics[METRIC_SESSIONS_REFUSED_TOTAL]++;
+		log_info(l->peer, "handshake refused with %d: %s", status, line);
+	}
+	if (l->ops->refuse != NULL && l->ops->refuse(l->arg, l, status, reason, line))
 		return;
 	if (status == 401)
 		evhttp_add_header(headers, "WWW-Authenticate", "Bearer realm=\"pgrelay\"");
@@ -271,8 +285,8 @@ http_login_find_credential(struct http_login *l)
 {
 	char *token = http_request_value(l->req, "token");
 
-	credential_find(
-	    &l->credential, http_header(l->req, "Authorization"), token, http_header(l->req, "Cookie"));
+	credential_find(&l->credential, http_header(l->req, "Authorization"), token,
+	    l->ops->publishing ? NULL : http_header(l->req, "Cookie"));
 	if (token != NULL)
 		OPENSSL_cleanse(token, strlen(token));
 	free(token);
@@ -284,7 +298,10 @@ http_login_start(struct http_login *l)
 	http_login_find_credential(l);
 	if (l->credential.kind == CREDENTIAL_NONE) {
 		http_login_refuse(l, 401, "Unauthorized",
-		    "a token is needed: as Authorization: Bearer, as ?token= in the URL, or as a cookie");
+		    l->ops->publishing ? "a token is needed: as Authorization: Bearer, or as ?token= in the "
+					 "URL; cookies are not taken"
+				       : "a token is needed: as Authorization: Bearer, as ?token= in the "
+					 "URL, or as a cookie");
 		return;
 	}
 	if (credential_is_ambient(&l->credential) &&

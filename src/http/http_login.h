@@ -17,9 +17,12 @@ struct http_login_ops {
 	/* The user is known. The owner ends the login now or later. */
 	void (*accepted)(void *arg, struct http_login *login);
 	/* A refusal is due: true when the owner has ended the login in another way. NULL: never. */
-	bool (*refuse)(void *arg, struct http_login *login, int status);
+	bool (*refuse)(void *arg, struct http_login *login, int status, const char *reason, const char *line);
 	/* The login has ended, or the client has hung up: releases arg. NULL: nothing to release. */
 	void (*ended)(void *arg);
+	/* It is to publish, not for a session: cookies are not taken, and its refusals are the owner's to
+	 * count. */
+	bool publishing;
 };
 
 /* The login is gone when it has ended. */
@@ -36,6 +39,9 @@ int64_t http_login_user_id(const struct http_login *login);
 const char *http_login_peer(const struct http_login *login);
 
 /* Each ends the login. */
+
+/* The request is the caller's to answer from now on. */
+struct evhttp_request *http_login_end(struct http_login *login);
 
 /* Answers with this status and line; reason is the status's name. */
 void http_login_refuse(struct http_login *login, int status, const char *reason, const char *line);

@@ -7,6 +7,7 @@
 #include <event2/buffer.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,17 +79,62 @@ http_reply_body(struct evhttp_request *req, int status, const char *reason, stru
 	evhttp_send_reply(req, status, reason, body);
 }
 
-void
-http_reply_text(struct evhttp_request *req, int status, const char *reason, const char *line)
+/* Lines; the last one may lack its end. */
+static void
+http_reply_lines(
+    struct evhttp_request *req, int status, const char *reason, const char *type, const char *lines)
 {
 	struct evbuffer *body = evbuffer_new();
 
 	if (body == NULL)
 		log_fatal("out of memory");
-	evhttp_add_header(
-	    evhttp_request_get_output_headers(req), "Content-Type", "text/plain; charset=utf-8");
-	if (*line != '\0')
-		evbuffer_add_printf(body, "%s%s", line, line[strlen(line) - 1] == '\n' ? "" : "\n");
+	evhttp_add_header(evhttp_request_get_output_headers(req), "Content-Type", type);
+	if (*lines != '\0')
+		evbuffer_add_printf(body, "%s%s", lines, lines[strlen(lines) - 1] == '\n' ? "" : "\n");
 	http_reply_body(req, status, reason, body);
 	evbuffer_free(body);
+}
+
+void
+http_reply_text(struct evhttp_request *req, int status, const char *reason, const char *line)
+{
+	http_reply_lines(req, status, reason, "text/plain; charset=utf-8", line);
+}
+
+void
+http_reply_json(struct evhttp_request *req, int status, const char *reason, const char *json)
+{
+	http_reply_lines(req, status, reason, "application/json", json);
+}
+
+char *
+http_error_json(const char *line, long index)
+{
+	json_t *text = json_string(line), *error = json_object();
+	char *json;
+
+	if (text == NULL)
+		text = json_string("an error whose text is not UTF-8");
+	json_object_set_new(error, "error", text);
+	if (index >= 0)
+		json_object_set_new(error, "index", json_integer(index));
+	json = json_dumps(error, 0);
+	json_decref(error);
+	if (json == NULL)
+		log_fatal("out of memory");
+	return json;
+}
+
+void
+http_reply_error(struct evhttp_request *req, int status, const char *reason, const char *line, long index)
+{
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
+	char *json = http_error_json(line, index);
+
+	if (status == 401)
+		evhttp_add_header(headers, "WWW-Authenticate", "Bearer realm=\"pgrelay\"");
+	if (status == 503)
+		evhttp_add_header(headers, "Retry-After", "2");
+	http_reply_json(req, status, reason, json);
+	free(json);
 }

@@ -21,5 +21,13 @@ char *http_request_value(struct evhttp_request *req, const char *name);
 void http_reply_body(struct evhttp_request *req, int status, const char *reason, struct evbuffer *body);
 /* Answers with a line of plain text. */
 void http_reply_text(struct evhttp_request *req, int status, const char *reason, const char *line);
+/* Answers with JSON. */
+void http_reply_json(struct evhttp_request *req, int status, const char *reason, const char *json);
+/* An error's JSON: {"error": line, "index": index}, without the index where it is negative. The caller
+ * releases it with free(). */
+char *http_error_json(const char *line, long index);
+/* Answers with it. */
+void http_reply_error(
+    struct evhttp_request *req, int status, const char *reason, const char *line, long index);
 
 #endif

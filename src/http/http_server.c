@@ -7,9 +7,12 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "core/metrics.h"
+#include "http/http_body.h"
+#include "http/http_cluster.h"
 #include "http/http_greeting.h"
 #include "http/http_login.h"
 #include "http/http_peer.h"
+#include "http/http_publish.h"
 #include "http/http_request.h"
 #include "http/http_sse.h"
 #include "http/http_upgrade.h"
@@ -28,9 +31,6 @@
 #include <strings.h>
 #include <sys/socket.h>
 
-#define HTTP_MAX_HEADERS 16384
-/* Nothing here wants a body yet. */
-#define HTTP_MAX_BODY       65536
 #define HTTP_MAX_LISTENERS  16
 #define HTTP_BACKLOG        1024
 #define HTTP_ACCEPT_PAUSE_S 1
@@ -88,25 +88,31 @@ http_server_awx(struct evhttp_request *req)
 	http_upgrade(req, &dialect_awx);
 }
 
+#define HTTP_GET      "GET" /* no HEAD: RFC 6455, section 4.2.1 */
+#define HTTP_GET_HEAD "GET, HEAD"
+#define HTTP_POST     "POST"
+
 struct http_route {
 	const char *path;
-	bool get_only; /* no HEAD: RFC 6455, section 4.2.1 */
+	const char *methods;
 	void (*handle)(struct evhttp_request *req);
 };
 
 static const struct http_route http_routes[] = {
-    {"/websocket", true, http_server_awx},
-    {"/websocket/", true, http_server_awx},
-    {"/api/websocket", true, http_server_awx},
-    {"/api/websocket/", true, http_server_awx},
-    {"/events", true, http_sse},
-    {"/websocket/relay", true, http_peer_relay},
-    {"/websocket/relay/", true, http_peer_relay},
-    {"/websocket/broadcast", true, http_peer_broadcast},
-    {"/websocket/broadcast/", true, http_peer_broadcast},
-    {"/healthz", false, http_server_health},
-    {"/readyz", false, http_server_ready},
-    {"/metrics", false, http_server_metrics},
+    {"/websocket", HTTP_GET, http_server_awx},
+    {"/websocket/", HTTP_GET, http_server_awx},
+    {"/api/websocket", HTTP_GET, http_server_awx},
+    {"/api/websocket/", HTTP_GET, http_server_awx},
+    {"/events", HTTP_GET, http_sse},
+    {"/websocket/relay", HTTP_GET, http_peer_relay},
+    {"/websocket/relay/", HTTP_GET, http_peer_relay},
+    {"/websocket/broadcast", HTTP_GET, http_peer_broadcast},
+    {"/websocket/broadcast/", HTTP_GET, http_peer_broadcast},
+    {HTTP_PUBLISH_PATH, HTTP_POST, http_publish},
+    {"/api/v1/cluster", HTTP_GET, http_cluster},
+    {"/healthz", HTTP_GET_HEAD, http_server_health},
+    {"/readyz", HTTP_GET_HEAD, http_server_ready},
+    {"/metrics", HTTP_GET_HEAD, http_server_metrics},
 };
 
 static bool
@@ -138,6 +144,26 @@ http_server_has_stray_body(struct evhttp_request *req, enum evhttp_cmd_type meth
 		   (length != NULL && strcmp(length, "0") != 0));
 }
 
+/* Of those that a path may understand. */
+static const char *
+http_server_method(enum evhttp_cmd_type method)
+{
+	return method == EVHTTP_REQ_GET	   ? "GET"
+	       : method == EVHTTP_REQ_HEAD ? "HEAD"
+	       : method == EVHTTP_REQ_POST ? "POST"
+					   : "another";
+}
+
+static void
+http_server_refuse_method(struct evhttp_request *req, const char *methods)
+{
+	char *line = mem_printf("only %s is understood here", strcmp(methods, HTTP_POST) == 0 ? "POST" : "GET");
+
+	evhttp_add_header(evhttp_request_get_output_headers(req), "Allow", methods);
+	http_reply_text(req, HTTP_BADMETHOD, "Method Not Allowed", line);
+	free(line);
+}
+
 static void
 http_server_on_request(struct evhttp_request *req, void *arg)
 {
@@ -159,19 +185,15 @@ http_server_on_request(struct evhttp_request *req, void *arg)
 	for (size_t i = 0; i < ARRAY_LENGTH(http_routes); i++) {
 		if (path == NULL || strcmp(path, http_routes[i].path) != 0)
 			continue;
-		if (method == EVHTTP_REQ_GET || (method == EVHTTP_REQ_HEAD && !http_routes[i].get_only)) {
+		if (http_list_has(http_routes[i].methods, http_server_method(method)))
 			http_routes[i].handle(req);
-		} else {
-			evhttp_add_header(evhttp_request_get_output_headers(req), "Allow",
-			    http_routes[i].get_only ? "GET" : "GET, HEAD");
-			http_reply_text(
-			    req, HTTP_BADMETHOD, "Method Not Allowed", "only GET is understood here");
-		}
+		else
+			http_server_refuse_method(req, http_routes[i].methods);
 		return;
 	}
 	http_reply_text(req, HTTP_NOTFOUND, "Not Found",
 	    "nothing is here; WebSockets are at /websocket/, server-sent events at /events, the node's state "
-	    "at /readyz and /metrics");
+	    "at /readyz and /metrics; events are posted to " HTTP_PUBLISH_PATH);
 }
 
 /* ---- listening ---- */
@@ -328,8 +350,8 @@ http_server_start(const struct http_server_ops *ops, char **error)
 	evhttp_set_gencb(http_server.evhttp, http_server_on_request, NULL);
 	evhttp_set_bevcb(http_server.evhttp, http_greeting_new, NULL);
 	evhttp_set_timeout_tv(http_server.evhttp, &timeout);
-	evhttp_set_max_headers_size(http_server.evhttp, HTTP_MAX_HEADERS);
-	evhttp_set_max_body_size(http_server.evhttp, HTTP_MAX_BODY);
+	evhttp_set_max_headers_size(http_server.evhttp, HTTP_HEADERS_SIZE);
+	evhttp_set_max_body_size(http_server.evhttp, HTTP_BODY_SMALL);
 	evhttp_set_allowed_methods(http_server.evhttp, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST |
 							   EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
 							   EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH);

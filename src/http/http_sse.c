@@ -99,7 +99,8 @@ http_sse_on_accepted(void *arg, struct http_login *login)
 	groups_ask(e->groups, e->request->groups, e->request->count, http_sse_on_groups, e);
 }
 
-static const struct http_login_ops http_sse_login_ops = {http_sse_on_accepted, NULL, http_sse_on_ended};
+static const struct http_login_ops http_sse_login_ops = {
+    .accepted = http_sse_on_accepted, .ended = http_sse_on_ended};
 
 static struct sse_request *
 http_sse_parse(struct evhttp_request *req)

@@ -37,7 +37,8 @@ http_upgrade_on_accepted(void *dialect, struct http_login *login)
 
 /* The AWX way: only a handshake that is well-formed gets so far. */
 static bool
-http_upgrade_on_refuse(void *dialect, struct http_login *login, int status)
+http_upgrade_on_refuse(
+    void *dialect, struct http_login *login, int status, const char *reason, const char *line)
 {
 	char *answer;
 
@@ -84,7 +85,7 @@ http_upgrade_refuse_malformed(struct http_login *login)
 }
 
 static const struct http_login_ops http_upgrade_login_ops = {
-    http_upgrade_on_accepted, http_upgrade_on_refuse, NULL};
+    .accepted = http_upgrade_on_accepted, .refuse = http_upgrade_on_refuse};
 
 void
 http_upgrade(struct evhttp_request *req, const struct dialect *dialect)
@@ -112,7 +113,7 @@ http_upgrade_on_peer(void *arg, struct http_login *login)
 	free(answer);
 }
 
-static const struct http_login_ops http_upgrade_peer_ops = {http_upgrade_on_peer, NULL, NULL};
+static const struct http_login_ops http_upgrade_peer_ops = {.accepted = http_upgrade_on_peer};
 
 void
 http_upgrade_peer(

@@ -252,7 +252,7 @@ ws_close_code(const struct ws *ws)
 {
 	if (ws->broken)
 		return WS_CLOSE_PROTOCOL;
-	if (ws->role == WS_CLIENT && ws->code_octets == 2)
+	if (ws->role == WS_CLIENT && ws->code_octets >= 2)
 		return ws->peer_code;
 	if (wslay_event_get_close_received(ws->ctx))
 		return wslay_event_get_status_code_received(ws->ctx);

@@ -12,9 +12,9 @@
 #include "core/log.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "http/tls.h"
 #include "http/ws.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
@@ -24,9 +24,7 @@
 #include <event2/event.h>
 #include <event2/http.h>
 #include <netdb.h>
-#include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -469,19 +467,10 @@ ws_client_on_lost(struct ws_client *c, const char *reason)
 static const char *
 ws_client_error(struct bufferevent *bev)
 {
-	static char text[256];
 	SSL *ssl = bufferevent_openssl_get_ssl(bev);
-	long verdict = ssl != NULL ? SSL_get_verify_result(ssl) : X509_V_OK;
-	unsigned long error = ssl != NULL ? bufferevent_get_openssl_error(bev) : 0;
+	const char *reason = ssl != NULL ? tls_error(ssl, bufferevent_get_openssl_error(bev)) : NULL;
 
-	if (verdict != X509_V_OK)
-		snprintf(text, sizeof(text), "the server's certificate is not accepted: %s",
-		    X509_verify_cert_error_string(verdict));
-	else if (error != 0)
-		snprintf(text, sizeof(text), "TLS: %s", ERR_reason_error_string(error));
-	else
-		return evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR());
-	return text;
+	return reason != NULL ? reason : evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR());
 }
 
 static void
@@ -528,43 +517,7 @@ ws_client_on_written(struct bufferevent *bev, void *arg)
 		c->ops->on_drained(c->arg);
 }
 
-/* ---- TLS ---- */
-
-/* What is the same for all addresses; false when it cannot be had. */
-static bool
-ws_client_prepare_tls(struct ws_client *c)
-{
-	bool ok;
-
-	c->tls = SSL_CTX_new(TLS_client_method());
-	if (c->tls == NULL || SSL_CTX_set_min_proto_version(c->tls, TLS1_2_VERSION) != 1)
-		log_fatal("could not prepare TLS");
-	SSL_CTX_set_verify(c->tls, conf.tls_verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
-	ok = *conf.tls_ca_file != '\0' ? SSL_CTX_load_verify_locations(c->tls, conf.tls_ca_file, NULL) == 1
-				       : SSL_CTX_set_default_verify_paths(c->tls) == 1;
-	if (!ok)
-		ws_client_end(c, 0, "the certificates of tls_ca_file cannot be read");
-	return ok;
-}
-
-/* The host's name goes out (RFC 6066, section 3), and must be the certificate's (RFC 9110, section 4.3.4). */
-static SSL *
-ws_client_new_tls(struct ws_client *c)
-{
-	SSL *ssl = SSL_new(c->tls);
-	struct in6_addr octets;
-	const char *host = c->url->host;
-
-	if (ssl == NULL)
-		log_fatal("out of memory");
-	if (inet_pton(AF_INET, host, &octets) == 1 || inet_pton(AF_INET6, host, &octets) == 1) {
-		X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host);
-	} else {
-		SSL_set_tlsext_host_name(ssl, host);
-		SSL_set1_host(ssl, host);
-	}
-	return ssl;
-}
+/* ---- connecting ---- */
 
 static struct bufferevent *
 ws_client_new_buffers(struct ws_client *c)
@@ -573,8 +526,8 @@ ws_client_new_buffers(struct ws_client *c)
 
 	if (c->tls == NULL)
 		return bufferevent_socket_new(loop_base(), -1, BEV_OPT_CLOSE_ON_FREE);
-	bev = bufferevent_openssl_socket_new(
-	    loop_base(), -1, ws_client_new_tls(c), BUFFEREVENT_SSL_CONNECTING, BEV_OPT_CLOSE_ON_FREE);
+	bev = bufferevent_openssl_socket_new(loop_base(), -1, tls_new(c->tls, c->url->host),
+	    BUFFEREVENT_SSL_CONNECTING, BEV_OPT_CLOSE_ON_FREE);
 	if (bev != NULL)
 		bufferevent_openssl_set_allow_dirty_shutdown(bev, 1);
 	return bev;
@@ -606,8 +559,10 @@ ws_client_start(void *arg)
 	int rc;
 
 	assert(c->magic == WS_CLIENT_MAGIC);
-	if (c->url->tls && !ws_client_prepare_tls(c))
+	if (c->url->tls && (c->tls = tls_context()) == NULL) {
+		ws_client_end(c, 0, "the certificates of tls_ca_file cannot be read");
 		return;
+	}
 	rc = getaddrinfo(c->url->address, c->url->port, &hints, &c->addresses);
 	if (rc != 0) {
 		ws_client_end(c, 0, gai_strerror(rc));

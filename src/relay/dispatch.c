@@ -57,6 +57,15 @@ dispatch_missed(const struct record *r)
 }
 
 void
+dispatch_relayed(const char *group, const struct topic *topic, struct slice payload)
+{
+	struct msg msg = {.topic = topic, .payload = payload, .group = group};
+
+	(void)hub_deliver(&msg);
+	msg_done(&msg);
+}
+
+void
 dispatch_count_malformed(void)
 {
 	static struct log_limit limit;

@@ -9,6 +9,9 @@
 void dispatch_event(const struct record *record, uint64_t xid);
 /* The same to those sessions alone that are on their way back, which missed it. */
 void dispatch_missed(const struct record *record);
+/* What a relay of AWX's brought for a group (docs/cluster.md, section 6), of this topic here: to this node's clients
+ * alone, at once. */
+void dispatch_relayed(const char *group, const struct topic *topic, struct slice payload);
 /* Counts a malformed record, and logs that at most once a minute. */
 void dispatch_count_malformed(void);
 

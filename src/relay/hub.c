@@ -299,6 +299,40 @@ hub_set_patterns(struct hub_member *m, const struct topic *patterns, size_t coun
 	}
 }
 
+static struct topic
+hub_pattern_topic(const struct hub_pattern *p)
+{
+	static const struct slice any = {"*", 1};
+	const char *action = p->text + p->type_len, *key = action + p->action_len;
+
+	return (struct topic){p->shape & 1 ? (struct slice){p->text, p->type_len} : any,
+	    p->shape & 2 ? (struct slice){action, p->action_len} : any,
+	    p->shape & 4 ? (struct slice){key, p->key_len} : any};
+}
+
+static bool
+hub_has_listed(const struct topic *patterns, size_t count, const struct hub_pattern *p)
+{
+	for (size_t i = 0; i < count; i++)
+		if (hub_shape(&patterns[i]) == p->shape && hub_pattern_equals(p, p->shape, &patterns[i]))
+			return true;
+	return false;
+}
+
+size_t
+hub_list(const struct hub_member *m, struct topic *patterns, size_t count, size_t max)
+{
+	for (struct hub_subscription *s = m->subscriptions; s != NULL && count <= max;
+	     s = s->next_of_member) {
+		if (hub_has_listed(patterns, count, s->pattern))
+			continue;
+		if (count < max)
+			patterns[count] = hub_pattern_topic(s->pattern);
+		count++;
+	}
+	return count;
+}
+
 /* ---- delivery ---- */
 
 void

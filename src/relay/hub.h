@@ -29,6 +29,10 @@ void hub_free(void);
  * falls between. */
 void hub_set_patterns(struct hub_member *member, const struct topic *patterns, size_t count);
 
+/* Appends the member's patterns to the count ones that are there already, each once, and returns how many there
+ * are then; max + 1 when there are more than fit. They are valid until subscriptions change. */
+size_t hub_list(const struct hub_member *member, struct topic *patterns, size_t count, size_t max);
+
 /* Between hub_select() and hub_unselect(), which is soon: has this member a pattern that matches? */
 void hub_select(const struct hub_member *member);
 bool hub_selects(const struct topic *topic);

@@ -1,7 +1,8 @@
 /*
  * Reading the log. The session's commands, one after the other: set-up, reach (how far does the log reach
  * back?), rows. Rows come in libpq's single-row mode, some of them a turn. A reading that makes no progress
- * for LOG_READER_STALL_MS is begun again on a new session.
+ * for LOG_READER_STALL_MS is begun again on a new session; one that gets no session for LOG_READER_ABSENT_MS
+ * is given up, for those who wait for it get nothing else meanwhile.
  */
 #include "config.h"
 #include "relay/log_reader.h"
@@ -22,13 +23,14 @@
 #define LOG_READER_TURN_ROWS 512
 #define LOG_READER_IDLE_S    30 /* how long the session is kept for the next reading */
 #define LOG_READER_STALL_MS  60000
-#define LOG_READER_REFUSALS  6  /* so often the server is asked again */
-#define LOG_READER_PATTERNS  64 /* more are sorted out here, not by the server */
+#define LOG_READER_ABSENT_MS 30000
+#define LOG_READER_REFUSALS  6 /* so often the server is asked again */
 
 enum log_reader_step { READER_OFF, READER_SET_UP, READER_READY, READER_REACH, READER_ROWS };
 
 static struct {
 	char *conninfo;
+	bool (*others_work)(void);
 	struct pg_session *session;
 	enum log_reader_step step;
 	bool busy; /* a reading is under way, or waits for the session */
@@ -43,6 +45,7 @@ static struct {
 	void *arg;
 	struct event *timer; /* idle, or stalled */
 	int64_t progress_ms;
+	int64_t absent_ms; /* since when there is no session while the others are there; 0: there is */
 	struct loop_task drain;
 } log_reader;
 
@@ -98,19 +101,24 @@ log_reader_done(void)
 	ops->on_done(arg);
 }
 
-/* An error may pass (a lock, a shutdown); one that stays is told. */
 static void
-log_reader_refused(const PGresult *result)
+log_reader_give_up(const char *reason)
 {
 	const struct log_reader_ops *ops = log_reader.ops;
 	void *arg = log_reader.arg;
 
-	pg_session_reset(log_reader.session, PQresultErrorMessage(result));
-	if (!log_reader.busy || ++log_reader.refusals < LOG_READER_REFUSALS)
-		return;
-	log_error("log", "the log cannot be read: %s", pg_session_error(log_reader.session));
+	log_error("log", "the log cannot be read: %s", reason);
 	log_reader_finish();
 	ops->on_refused(arg);
+}
+
+/* An error may pass (a lock, a shutdown); one that stays is told. */
+static void
+log_reader_refused(const PGresult *result)
+{
+	pg_session_reset(log_reader.session, PQresultErrorMessage(result));
+	if (log_reader.busy && ++log_reader.refusals >= LOG_READER_REFUSALS)
+		log_reader_give_up(pg_session_error(log_reader.session));
 }
 
 /* ---- commands ---- */
@@ -225,6 +233,7 @@ log_reader_next(PGconn *conn)
 		return;
 	}
 	log_reader.step = READER_READY;
+	log_reader.absent_ms = 0;
 	if (log_reader.busy)
 		log_reader_ask_reach(conn);
 }
@@ -283,6 +292,8 @@ log_reader_on_down(void *arg, const char *reason)
 	log_reader.step = READER_OFF;
 	log_reader.paused = false;
 	log_reader.progress_ms = loop_now_ms();
+	if (log_reader.absent_ms == 0)
+		log_reader.absent_ms = loop_now_ms();
 }
 
 static void
@@ -303,6 +314,14 @@ log_reader_close(void)
 	log_reader.step = READER_OFF;
 }
 
+static bool
+log_reader_is_absent(void)
+{
+	if (log_reader.absent_ms != 0 && !log_reader.others_work())
+		log_reader.absent_ms = loop_now_ms();
+	return log_reader.absent_ms != 0 && loop_now_ms() - log_reader.absent_ms > LOG_READER_ABSENT_MS;
+}
+
 static void
 log_reader_on_timer(evutil_socket_t fd, short what, void *arg)
 {
@@ -311,7 +330,10 @@ log_reader_on_timer(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	log_reader_arm(1);
-	if (log_reader.paused)
+	if (log_reader_is_absent())
+		log_reader_give_up(
+		    *log_reader_error() != '\0' ? log_reader_error() : "its session is not set up");
+	else if (log_reader.paused)
 		log_reader.progress_ms = loop_now_ms();
 	else if (log_reader.step != READER_OFF &&
 		 loop_now_ms() - log_reader.progress_ms > LOG_READER_STALL_MS)
@@ -321,10 +343,11 @@ log_reader_on_timer(evutil_socket_t fd, short what, void *arg)
 /* ---- public ---- */
 
 void
-log_reader_init(const char *conninfo)
+log_reader_init(const char *conninfo, bool (*others_work)(void))
 {
 	memset(&log_reader, 0, sizeof(log_reader));
 	log_reader.conninfo = mem_strdup(conninfo);
+	log_reader.others_work = others_work;
 	log_reader.timer = evtimer_new(loop_base(), log_reader_on_timer, NULL);
 	if (log_reader.timer == NULL)
 		log_fatal("could not create a timer");
@@ -345,6 +368,12 @@ bool
 log_reader_is_busy(void)
 {
 	return log_reader.busy;
+}
+
+const char *
+log_reader_error(void)
+{
+	return log_reader.session != NULL ? pg_session_error(log_reader.session) : "";
 }
 
 /* The text of an array; what it is made of is released. */
@@ -411,6 +440,7 @@ log_reader_start(struct log_range *range, const struct log_point *points, size_t
 	log_reader.ops = ops;
 	log_reader.arg = arg;
 	log_reader.progress_ms = loop_now_ms();
+	log_reader.absent_ms = log_reader.step < READER_READY ? loop_now_ms() : 0;
 	log_reader_arm(1);
 	if (log_reader.session == NULL) {
 		log_reader.session =

@@ -13,6 +13,8 @@
 #include "relay/event.h"
 #include "relay/snapshot.h"
 
+#define LOG_READER_PATTERNS 64 /* more are sorted out here, not by the server */
+
 /* Which events: those that until sees and since does not; of deferred ones by the other two. */
 struct log_range {
 	struct snapshot since, deferred_since, until, deferred_until;
@@ -35,11 +37,13 @@ struct log_reader_ops {
 	void (*on_row)(void *arg, uint64_t xid, bool deferred, const struct record *record);
 	/* No more rows. The next reading may be begun from here. */
 	void (*on_done)(void *arg);
-	/* The server refuses: the log cannot be read. The same. */
+	/* The server refuses, or for half a minute there has been no session for reading while the others are
+	 * there: the log cannot be read. The same. */
 	void (*on_refused)(void *arg);
 };
 
-void log_reader_init(const char *conninfo);
+/* others_work: are the node's other sessions there? */
+void log_reader_init(const char *conninfo, bool (*others_work)(void));
 void log_reader_free(void);
 
 /*
@@ -49,6 +53,8 @@ void log_reader_free(void);
 void log_reader_start(struct log_range *range, const struct log_point *points, size_t point_count,
     const struct topic *patterns, size_t count, const struct log_reader_ops *ops, void *arg);
 bool log_reader_is_busy(void);
+/* Why there is no session to read by; "" where there is one, or none is wanted. */
+const char *log_reader_error(void);
 /* Gives the reading up; its on_done is not called. */
 void log_reader_stop(void);
 /* While paused no rows come. */

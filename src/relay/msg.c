@@ -4,6 +4,7 @@
  */
 #include "config.h"
 #include "relay/msg.h"
+#include "client/awx_group.h"
 #include "core/mem.h"
 #include "http/ws.h"
 
@@ -98,10 +99,10 @@ block_append(struct block *b, const void *data, size_t len)
 #define MSG_SSE_DATA "data: "
 #define MSG_HEAD_MAX (MSG_ID_LINE_MAX + sizeof(MSG_SSE_DATA))
 
-/* What stands around a payload. */
+/* What stands around a payload, and how long that gets. */
 struct msg_wrap {
 	char head[MSG_HEAD_MAX];
-	size_t head_len;
+	size_t head_len, body_len;
 	struct slice tail;
 };
 
@@ -123,24 +124,98 @@ msg_id_line(char out[MSG_ID_LINE_MAX])
 	return 4 + len + 1;
 }
 
-static void
-msg_wrap(struct msg_wrap *wrap, enum msg_form form, size_t payload_len, bool with_cursor)
+/* What c gets inside of a JSON string: its octets, 1 for itself, 2 for a backslash before it, 6 for \u00XX. */
+static size_t
+msg_escaped_octet(unsigned char c)
 {
-	if (form == MSG_FORM_AWX) {
-		wrap->head_len = ws_frame_header((uint8_t *)wrap->head, payload_len);
-		wrap->tail = (struct slice){"", 0};
-		return;
+	return c < 0x20 ? 6 : c == '"' || c == '\\' ? 2 : 1;
+}
+
+static size_t
+msg_escaped_len(struct slice text)
+{
+	size_t len = 0;
+
+	for (size_t i = 0; i < text.len; i++)
+		len += msg_escaped_octet((unsigned char)text.ptr[i]);
+	return len;
+}
+
+/* Writes text as it stands inside of a JSON string; returns its length. */
+static size_t
+msg_escape(char *out, struct slice text)
+{
+	static const char hex[] = "0123456789abcdef";
+	char *p = out;
+
+	for (size_t i = 0; i < text.len; i++) {
+		unsigned char c = (unsigned char)text.ptr[i];
+		size_t octets = msg_escaped_octet(c);
+
+		if (octets == 6) {
+			memcpy(p, "\\u00", 4);
+			p[4] = hex[c >> 4];
+			p[5] = hex[c & 15];
+		} else {
+			*p = '\\';
+			p[octets - 1] = (char)c;
+		}
+		p += octets;
 	}
+	return (size_t)(p - out);
+}
+
+static void
+msg_wrap_broadcast(struct msg_wrap *wrap, const struct topic *topic, struct slice payload)
+{
+	static const char opening[] = "{\"group\": \"", middle[] = "\", \"message\": \"", closing[] = "\"}";
+	char group[AWX_GROUP_MAX], text[2 * AWX_GROUP_MAX + sizeof(opening) + sizeof(middle)], *p = text;
+
+	p = mempcpy(p, opening, sizeof(opening) - 1);
+	p += msg_escape(p, (struct slice){group, awx_group_of_topic(topic, payload, group)});
+	p = mempcpy(p, middle, sizeof(middle) - 1);
+	wrap->body_len = msg_escaped_len(payload);
+	wrap->tail = (struct slice){closing, sizeof(closing) - 1};
+	wrap->head_len =
+	    ws_frame_header((uint8_t *)wrap->head, (size_t)(p - text) + wrap->body_len + wrap->tail.len);
+	memcpy(wrap->head + wrap->head_len, text, (size_t)(p - text));
+	wrap->head_len += (size_t)(p - text);
+}
+
+static void
+msg_wrap_sse(struct msg_wrap *wrap, bool with_cursor)
+{
 	wrap->head_len = with_cursor ? msg_id_line(wrap->head) : 0;
 	memcpy(wrap->head + wrap->head_len, MSG_SSE_DATA, sizeof(MSG_SSE_DATA) - 1);
 	wrap->head_len += sizeof(MSG_SSE_DATA) - 1;
 	wrap->tail = (struct slice){"\n\n", 2};
 }
 
-static size_t
-msg_wrapped_len(const struct msg_wrap *wrap, struct slice payload)
+static void
+msg_wrap(struct msg_wrap *wrap, enum msg_form form, const struct topic *topic, struct slice payload,
+    bool with_cursor)
 {
-	return wrap->head_len + payload.len + wrap->tail.len;
+	wrap->body_len = payload.len;
+	switch (form) {
+	case MSG_FORM_AWX:
+		wrap->head_len = ws_frame_header((uint8_t *)wrap->head, payload.len);
+		wrap->tail = (struct slice){"", 0};
+		break;
+	case MSG_FORM_SSE:
+		msg_wrap_sse(wrap, with_cursor);
+		break;
+	case MSG_FORM_BROADCAST:
+		msg_wrap_broadcast(wrap, topic, payload);
+		break;
+	case MSG_FORM_COUNT:
+		abort();
+	}
+}
+
+static size_t
+msg_wrapped_len(const struct msg_wrap *wrap)
+{
+	return wrap->head_len + wrap->body_len + wrap->tail.len;
 }
 
 /* Between JSON's tokens a line's end is as good as a space; in a server-sent event it would end the data. */
@@ -159,7 +234,10 @@ block_append_frame(struct block *b, enum msg_form form, const struct msg_wrap *w
 	uint32_t offset = b->used;
 
 	block_append(b, wrap->head, wrap->head_len);
-	block_append(b, payload.ptr, payload.len);
+	if (form == MSG_FORM_BROADCAST)
+		b->used += (uint32_t)msg_escape((char *)b->data + b->used, payload);
+	else
+		block_append(b, payload.ptr, payload.len);
 	if (form == MSG_FORM_SSE)
 		msg_join_lines(b->data + b->used - payload.len, payload.len);
 	block_append(b, wrap->tail.ptr, wrap->tail.len);
@@ -167,12 +245,12 @@ block_append_frame(struct block *b, enum msg_form form, const struct msg_wrap *w
 }
 
 struct span
-msg_make_frame(enum msg_form form, struct slice payload)
+msg_make_frame(enum msg_form form, const struct topic *topic, struct slice payload)
 {
 	struct msg_wrap wrap;
 
-	msg_wrap(&wrap, form, payload.len, false);
-	return block_append_frame(block_new(msg_wrapped_len(&wrap, payload)), form, &wrap, payload);
+	msg_wrap(&wrap, form, topic, payload, false);
+	return block_append_frame(block_new(msg_wrapped_len(&wrap)), form, &wrap, payload);
 }
 
 static struct block *
@@ -212,8 +290,8 @@ msg_frame(struct msg *m, enum msg_form form)
 		return *frame;
 	if (frame->block != NULL)
 		block_unref(frame->block); /* each of those who come back has a cursor of its own */
-	msg_wrap(&wrap, form, m->payload.len, true);
-	len = msg_wrapped_len(&wrap, m->payload);
+	msg_wrap(&wrap, form, m->topic, m->payload, m->group == NULL);
+	len = msg_wrapped_len(&wrap);
 	if (len > BLOCK_SIZE) {
 		*frame = block_append_frame(block_new(len), form, &wrap, m->payload);
 	} else {

@@ -10,6 +10,7 @@
 #include "config.h"
 #include "relay/relay.h"
 #include "client/auth.h"
+#include "client/relay_dedup.h"
 #include "client/session.h"
 #include "cluster/announcer.h"
 #include "cluster/heartbeat.h"
@@ -30,6 +31,7 @@
 #include "relay/history.h"
 #include "relay/hub.h"
 #include "relay/log_reader.h"
+#include "relay/publisher.h"
 #include "relay/resume.h"
 #include "relay/rotation.h"
 #include "relay/schema_check.h"
@@ -58,7 +60,7 @@ static struct {
 	struct pg_query *beat; /* a heartbeat that goes over the query session; NULL when none is under way */
 	struct event *term, *interrupt, *hangup, *ending, *trim;
 	int64_t deadline_ms;
-	bool ending_now;
+	bool ending_now, ended;
 } relay;
 
 /* ---- what the parts tell each other ---- */
@@ -150,6 +152,16 @@ relay_add_reason(char **reasons, const char *part, const char *reason)
 	*reasons = more;
 }
 
+static void
+relay_add_lag(char **reasons)
+{
+	char *reason = mem_printf("catching up for %lld s: %s", (long long)stream_behind_ms() / 1000,
+	    stream_behind_reason());
+
+	relay_add_reason(reasons, "events", reason);
+	free(reason);
+}
+
 static char *
 relay_readiness(void)
 {
@@ -157,6 +169,8 @@ relay_readiness(void)
 
 	if (!pg_listen_is_proven(relay.listen))
 		relay_add_reason(&reasons, "LISTEN session", pg_listen_error(relay.listen));
+	else if (stream_behind_ms() > conf.query_timeout_ms)
+		relay_add_lag(&reasons);
 	if (!pg_query_pool_is_up(relay.pool))
 		relay_add_reason(&reasons, "query session", pg_query_pool_error(relay.pool));
 	else if (pg_query_pool_stalled_ms(relay.pool) > conf.query_timeout_ms)
@@ -194,16 +208,29 @@ static const struct pg_listen_ops relay_listen_ops = {relay_on_listening, relay_
     relay_notify_elsewhere, relay_on_event, relay_on_heartbeat};
 static const struct stream_ops relay_stream_ops = {
     relay_on_access, announcer_settings_changed, announcer_heard, heartbeat_hasten};
-static const struct node_ops relay_node_ops = {mesh_on_heard, heartbeat_hasten};
+static const struct node_ops relay_node_ops = {
+    mesh_on_heard, heartbeat_hasten, mesh_on_forgotten};
 static const struct http_server_ops relay_http_ops = {relay_readiness};
 
 /* ---- signals ---- */
 
+static bool
+relay_has_ended(void)
+{
+	return (session_count() == 0 && heartbeat_has_ended() && publisher_is_idle()) ||
+	       loop_now_ms() > relay.deadline_ms;
+}
+
+/* The last answers go out in the turns that follow: so only the second time. */
 static void
 relay_on_ending(evutil_socket_t fd, short what, void *arg)
 {
-	if ((session_count() == 0 && heartbeat_has_ended()) || loop_now_ms() > relay.deadline_ms)
+	if (!relay_has_ended())
+		return;
+	publisher_give_up();
+	if (relay.ended)
 		loop_stop();
+	relay.ended = true;
 }
 
 static void
@@ -243,6 +270,7 @@ relay_on_hangup(evutil_socket_t number, short what, void *arg)
 static void
 relay_on_trim(evutil_socket_t fd, short what, void *arg)
 {
+	relay_dedup_age(loop_now_ms());
 #ifdef __GLIBC__
 	malloc_trim(0);
 #endif
@@ -285,12 +313,18 @@ relay_hears(void)
 	return pg_listen_is_proven(relay.listen);
 }
 
+static bool
+relay_works(void)
+{
+	return pg_listen_is_proven(relay.listen) && pg_query_pool_is_up(relay.pool);
+}
+
 static void
 relay_start_parts(int schema_version)
 {
 	hub_init();
 	history_init();
-	log_reader_init(conf.database);
+	log_reader_init(conf.database, relay_works);
 	resume_init(heartbeat_hasten, heartbeat_counter);
 	stream_init(&relay_stream_ops);
 	msg_set_cursor_source(relay_cursor);
@@ -303,6 +337,7 @@ relay_start_parts(int schema_version)
 	status_init(relay_address(), relay_is_ready);
 	ticket_init(relay.pool, &payload_source);
 	auth_init(relay.pool);
+	publisher_init(conf.database, heartbeat_node, payload_keep);
 	rotation_start(relay.pool);
 	announcer_start(relay.pool, conf.database, relay_hears);
 	health_start(relay.pool);
@@ -313,12 +348,14 @@ static void
 relay_stop_parts(void)
 {
 	session_free_all();
+	publisher_free();
 	loop_settle(); /* the sessions' connections go before evhttp does */
 	http_server_free();
 	mesh_free();
 	status_free();
 	payload_free();
 	node_free_all();
+	relay_dedup_free();
 	secret_free();
 	heartbeat_free();
 	rotation_free();

@@ -3,7 +3,8 @@
  *
  * - WAITING: the client's marker is not in the history. Two markers of ours, J and K, sent after the client
  *   came, will tell: by J the client's marker has come by, or lies before the history.
- * - READING: the log is read from the client's position up to K's snapshot.
+ * - READING: the log is read from the client's position up to K's snapshot. Who lies far behind lets others go
+ *   first, and who is slow is put back while others wait: one cursor, genuine or not, must not cost everybody.
  * - WALKING: what is in the history behind the client's marker, or behind J, is taken, as far as there is room.
  *   At its end the client is done, when a marker of ours has come by that was sent after the client came: until
  *   then the client may have had, from another node, what is still to come here.
@@ -33,7 +34,13 @@
 #define RESUME_PACE_ROWS 64
 #define RESUME_PACE_MS   2
 #define RESUME_PATIENCE  10 /* markers without a snapshot */
-#define RESUME_MAX_XIPS  2000
+/* One reading is for so many, that it stays short for those who need little. */
+#define RESUME_READ_XIPS   2000
+#define RESUME_READ_POINTS 1000
+#define RESUME_LIGHT_XIPS  50
+#define RESUME_NEAR_XIDS   5000 /* so far back costs little */
+#define RESUME_PASSES      3    /* so often somebody lets others go first */
+#define RESUME_SLOW_MS     2000 /* so long the slow ones are waited for, while others wait */
 
 #define RESUME_SLICE_EVENTS 4096
 #define RESUME_TURN_US      5000
@@ -51,9 +58,11 @@ struct resume {
 	int64_t after;        /* our last heartbeat before: J must be a later one */
 	history_place place;  /* WALKING */
 	history_place joined; /* where the history ended when the client came */
+	bool ready;           /* WAITING: the log must be read for it */
+	unsigned passes;      /* so often others went first */
 	size_t point;         /* READING: which of the reading's points is ours */
 	bool told;            /* of a gap that the log has */
-	bool full;            /* WALKING: waits for resume_continue() */
+	bool full;            /* WALKING, WAITING: waits for resume_continue() */
 	bool early;           /* WALKING: at the end, waits for a marker */
 	int visited;
 };
@@ -63,6 +72,16 @@ struct resume_marker {
 	int64_t counter;
 	history_place place;
 	struct snapshot seen, announced;
+};
+
+/* What one reading is for. */
+struct resume_plan {
+	struct log_range range;
+	struct log_point points[RESUME_READ_POINTS];
+	size_t point_count, clients, xips;
+	struct topic patterns[LOG_READER_PATTERNS];
+	size_t pattern_count; /* LOG_READER_PATTERNS + 1: too many */
+	const struct resume *last;
 };
 
 static struct {
@@ -79,6 +98,8 @@ static struct {
 	bool reading; /* the log, for those in that state */
 	unsigned long rows;
 	size_t unpaced_bytes; /* since slow clients were last looked for */
+	int64_t paused_ms;    /* when the reading was paused for them */
+	int64_t waited_ms;    /* and how long it had been before */
 	struct event *pace;
 	struct loop_task walk;
 	struct resume *visiting; /* whose event is being queued */
@@ -90,15 +111,16 @@ static void
 resume_enter(struct resume *r, enum resume_state state)
 {
 	r->state = state;
+	r->ready = r->full = r->early = false;
 	switch (state) {
 	case RESUME_WAITING:
 		r->after = resumes.last_marker();
 		resumes.want_marker();
 		break;
 	case RESUME_READING:
+		r->passes = 0;
 		break;
 	case RESUME_WALKING:
-		r->full = r->early = false;
 		loop_task_queue(&resumes.walk);
 		break;
 	}
@@ -242,10 +264,13 @@ void
 resume_continue(struct resume *r)
 {
 	assert(r->magic == RESUME_MAGIC);
-	if (r->state != RESUME_WALKING || !r->full)
+	if (!r->full)
 		return;
 	r->full = false;
-	loop_task_queue(&resumes.walk);
+	if (r->state == RESUME_WALKING)
+		loop_task_queue(&resumes.walk);
+	else
+		resumes.want_marker();
 }
 
 size_t
@@ -304,15 +329,65 @@ resume_on_reach(void *arg, const char *const *reasons, const char *exempt)
 	return resume_count(RESUME_READING) > 0;
 }
 
+static bool
+resume_any_is_behind(void)
+{
+	struct resume *r;
+
+	TAILQ_FOREACH (r, &resumes.list, entry)
+		if (r->state == RESUME_READING && r->ops->is_behind(r->arg))
+			return true;
+	return false;
+}
+
+/* Is there anybody whom those who are behind keep from what it missed? */
+static bool
+resume_any_suffers(void)
+{
+	struct resume *r;
+
+	TAILQ_FOREACH (r, &resumes.list, entry)
+		if ((r->state == RESUME_WAITING && !r->full) ||
+		    (r->state == RESUME_READING && !r->ops->is_behind(r->arg)))
+			return true;
+	return false;
+}
+
+/* They keep what they have got; what is left is read for them when they have taken it. */
+static void
+resume_put_back_slow(void)
+{
+	struct resume *r;
+
+	TAILQ_FOREACH (r, &resumes.list, entry) {
+		if (r->state != RESUME_READING || !r->ops->is_behind(r->arg))
+			continue;
+		resume_enter(r, RESUME_WAITING);
+		r->full = true;
+	}
+	if (resume_count(RESUME_READING) > 0) {
+		log_reader_pause(false);
+		return;
+	}
+	resume_stop_reading();
+	resume_try_reading();
+}
+
 static void
 resume_on_pace(evutil_socket_t fd, short what, void *arg)
 {
 	struct timeval tv = {0, RESUME_PACE_MS * 1000};
+	int64_t waited_ms = resumes.waited_ms + loop_now_ms() - resumes.paused_ms;
 
-	if (session_any_congested(true))
-		event_add(resumes.pace, &tv);
-	else
+	if (!resume_any_is_behind()) {
+		resumes.waited_ms = waited_ms;
 		log_reader_pause(false);
+	} else if (waited_ms > RESUME_SLOW_MS && resume_any_suffers()) {
+		resumes.waited_ms = waited_ms;
+		resume_put_back_slow();
+	} else {
+		event_add(resumes.pace, &tv);
+	}
 }
 
 static void
@@ -328,7 +403,8 @@ resume_on_row(void *arg, uint64_t xid, bool deferred, const struct record *recor
 	    resumes.unpaced_bytes <= (size_t)conf.queue_limit_bytes / 8)
 		return;
 	resumes.unpaced_bytes = 0;
-	if (session_any_congested(true)) {
+	if (resume_any_is_behind()) {
+		resumes.paused_ms = loop_now_ms();
 		log_reader_pause(true);
 		event_add(resumes.pace, &tv);
 	}
@@ -365,8 +441,7 @@ resume_on_refused(void *arg)
 static const struct log_reader_ops resume_reader_ops = {
     resume_on_reach, resume_on_row, resume_on_read, resume_on_refused};
 
-/* Cursors come from clients: what one of them claims to have seen must not take anything from another, and what many
- * of them claim not to have seen must not make the question long. */
+/* Cursors come from clients: what one of them claims to have seen must not take anything from another. */
 static void
 resume_widen(struct snapshot *since, const struct snapshot *s)
 {
@@ -374,10 +449,6 @@ resume_widen(struct snapshot *since, const struct snapshot *s)
 		snapshot_intersect(since, s);
 	else
 		snapshot_copy(since, s);
-	if (since->count <= RESUME_MAX_XIPS)
-		return;
-	since->xmax = since->xip[RESUME_MAX_XIPS];
-	since->count = RESUME_MAX_XIPS;
 }
 
 static const struct snapshot *
@@ -386,37 +457,127 @@ resume_announced(const struct resume *r)
 	return snapshot_is_set(&r->position.announced) ? &r->position.announced : &r->position.seen;
 }
 
-static void
-resume_read(size_t count)
+/* How many transactions lie between its position and now. */
+static uint64_t
+resume_depth(const struct resume *r)
 {
-	struct log_range range = {0};
-	struct log_point *points = mem_alloc(sizeof(*points) * count);
-	struct resume *r;
-	size_t i = 0;
+	uint64_t seen = r->position.seen.xmax, announced = resume_announced(r)->xmax;
+	uint64_t from = seen < announced ? seen : announced, until = resumes.k.seen.xmax;
 
-	TAILQ_FOREACH (r, &resumes.list, entry) {
-		if (r->state != RESUME_READING)
-			continue;
-		r->point = i;
-		points[i++] = (struct log_point){
-		    &r->position.seen, resume_announced(r), r->position.last_id, r->position.last_time_us};
-		resume_widen(&range.since, &r->position.seen);
-		resume_widen(&range.deferred_since, resume_announced(r));
-	}
-	snapshot_copy(&range.until, &resumes.k.seen);
-	snapshot_copy(&range.deferred_until, &resumes.j.announced);
-	resumes.behind = resumes.j.place;
-	log_info("stream", "the log is read for %zu that came back", count);
-	metrics[METRIC_RESUMES_LOG_TOTAL] += (double)count;
-	resumes.reading = true;
-	log_reader_start(&range, points, count, NULL, 0, &resume_reader_ops, NULL);
-	free(points);
+	return from < until ? until - from : 0;
 }
 
-/* J has come by: either the client's marker has, too, or the log is asked for; but not for a client of
+static size_t
+resume_xips(const struct resume *r)
+{
+	return r->position.seen.count + resume_announced(r)->count;
+}
+
+static bool
+resume_snapshots_are_equal(const struct snapshot *a, const struct snapshot *b)
+{
+	return snapshot_covers(a, b) && snapshot_covers(b, a);
+}
+
+/* Many clients come back with the same cursor. */
+static bool
+resume_is_like(const struct resume *r, const struct resume *other)
+{
+	return other != NULL && r->position.last_id == other->position.last_id &&
+	       r->position.last_time_us == other->position.last_time_us &&
+	       resume_snapshots_are_equal(&r->position.seen, &other->position.seen) &&
+	       resume_snapshots_are_equal(resume_announced(r), resume_announced(other));
+}
+
+static void
+resume_plan_point(struct resume_plan *p, const struct resume *r)
+{
+	p->points[p->point_count++] = (struct log_point){
+	    &r->position.seen, resume_announced(r), r->position.last_id, r->position.last_time_us};
+	p->xips += resume_xips(r);
+	resume_widen(&p->range.since, &r->position.seen);
+	resume_widen(&p->range.deferred_since, resume_announced(r));
+}
+
+static bool
+resume_plan_has_room(const struct resume_plan *p, const struct resume *r)
+{
+	return p->clients == 0 ||
+	       (p->point_count < RESUME_READ_POINTS && p->xips + resume_xips(r) <= RESUME_READ_XIPS);
+}
+
+static void
+resume_plan_add(struct resume_plan *p, struct resume *r)
+{
+	bool is_new = !resume_is_like(r, p->last);
+
+	if (is_new && !resume_plan_has_room(p, r))
+		return;
+	if (is_new)
+		resume_plan_point(p, r);
+	r->point = p->point_count - 1;
+	p->last = r;
+	p->clients++;
+	p->pattern_count = hub_list(r->member, p->patterns, p->pattern_count, LOG_READER_PATTERNS);
+	resume_enter(r, RESUME_READING);
+}
+
+/* Whose turn it is: who lies nearest, or has let others go first often enough. NULL: nobody waits for the log. */
+static struct resume *
+resume_choose(void)
+{
+	struct resume *r, *nearest = NULL;
+
+	TAILQ_FOREACH (r, &resumes.list, entry) {
+		if (!r->ready)
+			continue;
+		if (r->passes >= RESUME_PASSES)
+			return r;
+		if (nearest == NULL || resume_depth(r) < resume_depth(nearest))
+			nearest = r;
+	}
+	return nearest;
+}
+
+/* For whom the log need not be read much farther back goes along; those with few open transactions first. */
+static void
+resume_plan_fill(struct resume_plan *p, uint64_t depth)
+{
+	struct resume *r;
+
+	TAILQ_FOREACH (r, &resumes.list, entry)
+		if (r->ready && resume_depth(r) <= depth && resume_xips(r) <= RESUME_LIGHT_XIPS)
+			resume_plan_add(p, r);
+	TAILQ_FOREACH (r, &resumes.list, entry)
+		if (r->ready && resume_depth(r) <= depth)
+			resume_plan_add(p, r);
+	TAILQ_FOREACH (r, &resumes.list, entry)
+		r->passes += r->ready;
+}
+
+static void
+resume_read(struct resume *first)
+{
+	struct resume_plan *p = mem_zalloc(sizeof(*p));
+
+	resume_plan_add(p, first);
+	resume_plan_fill(p, 2 * resume_depth(first) + RESUME_NEAR_XIDS);
+	snapshot_copy(&p->range.until, &resumes.k.seen);
+	snapshot_copy(&p->range.deferred_until, &resumes.j.announced);
+	resumes.behind = resumes.j.place;
+	resumes.waited_ms = 0;
+	log_info("stream", "the log is read for %zu that came back", p->clients);
+	metrics[METRIC_RESUMES_LOG_TOTAL] += (double)p->clients;
+	resumes.reading = true;
+	log_reader_start(
+	    &p->range, p->points, p->point_count, p->patterns, p->pattern_count, &resume_reader_ops, NULL);
+	free(p);
+}
+
+/* J has come by: either the client's marker has, too, or the log must be read; but not for a client of
  * another database. */
 static bool
-resume_leave_waiting(struct resume *r)
+resume_needs_log(struct resume *r)
 {
 	if (history_find(&r->position.marker, &r->place)) {
 		resume_enter(r, RESUME_WALKING);
@@ -430,7 +591,6 @@ resume_leave_waiting(struct resume *r)
 		resume_start_over(r, "epoch");
 		return false;
 	}
-	resume_enter(r, RESUME_READING);
 	return true;
 }
 
@@ -438,23 +598,23 @@ static void
 resume_try_reading(void)
 {
 	struct resume *r;
-	size_t count = 0;
 	bool wanted = false;
 
 	if (log_reader_is_busy() || !stream_is_live())
 		return;
 	TAILQ_FOREACH (r, &resumes.list, entry) {
-		if (r->state != RESUME_WAITING)
+		bool told = resumes.paired && r->after < resumes.j.counter;
+
+		if (r->state != RESUME_WAITING || r->full)
 			continue;
-		if (resumes.paired && r->after < resumes.j.counter)
-			count += resume_leave_waiting(r);
-		else
-			wanted = true;
+		wanted = wanted || !told;
+		r->ready = told && (r->ready || resume_needs_log(r));
 	}
 	if (wanted && resumes.blind == 0)
 		resumes.want_marker();
-	if (count > 0)
-		resume_read(count);
+	r = resume_choose();
+	if (r != NULL)
+		resume_read(r);
 }
 
 static void
@@ -515,12 +675,13 @@ resume_suspend(void)
 
 	resumes.paired = false;
 	resumes.k.counter = 0;
-	if (!resumes.reading)
-		return;
-	resume_stop_reading();
-	TAILQ_FOREACH (r, &resumes.list, entry)
+	if (resumes.reading)
+		resume_stop_reading();
+	TAILQ_FOREACH (r, &resumes.list, entry) {
+		r->ready = false;
 		if (r->state == RESUME_READING)
 			resume_enter(r, RESUME_WAITING);
+	}
 }
 
 void

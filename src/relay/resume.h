@@ -20,6 +20,8 @@ struct resume_ops {
 	void (*push)(void *arg, struct msg *msg);
 	/* How many octets more may be queued now. */
 	size_t (*room)(void *arg);
+	/* Does it take what is queued, but more slowly than it comes? */
+	bool (*is_behind)(void *arg);
 	/* Something is missing; types NULL: whatever the type, else separated by spaces. */
 	void (*gap)(void *arg, const char *reason, const char *types);
 	/* The client has everything; the resume is gone. From now on it gets what comes. */

@@ -180,6 +180,16 @@ sendq_push_msg(struct sendq *q, struct msg *msg)
 	}
 }
 
+void
+sendq_move(struct sendq *from, struct sendq *to)
+{
+	while (from->count > 0) {
+		assert(sendq_at(from, 0)->ticket == NULL);
+		sendq_push_span(to, sendq_at(from, 0)->span);
+		sendq_drop_head(from);
+	}
+}
+
 size_t
 sendq_backlog(struct sendq *q)
 {

@@ -49,6 +49,9 @@ void sendq_push_span(struct sendq *q, struct span span);
 /* For this client alone; copied. */
 void sendq_push_octets(struct sendq *q, const void *data, size_t len);
 
+/* Spans that wait in from wait in to from now on, behind what is there; from holds no ticket. */
+void sendq_move(struct sendq *from, struct sendq *to);
+
 /* Octets of memory held by what is behind the run that is being sent. */
 size_t sendq_backlog(struct sendq *q);
 

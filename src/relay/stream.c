@@ -83,6 +83,7 @@ static struct {
 	unsigned long rows;
 	size_t unpaced_bytes; /* handed on since slow sessions were last looked for */
 	int64_t since_ms;
+	int64_t behind_ms; /* when it was live last, or began */
 	struct event *pace;
 	struct loop_task replay;
 } stream;
@@ -316,7 +317,7 @@ stream_must_wait(void)
 	struct timeval tv = {0, STREAM_PACE_MS * 1000};
 
 	stream.unpaced_bytes = 0;
-	if (!session_any_congested(false))
+	if (!session_any_congested())
 		return false;
 	event_add(stream.pace, &tv);
 	return true;
@@ -521,6 +522,7 @@ stream_leave(enum stream_state old)
 	if (old == STREAM_READING) {
 		log_reader_stop();
 	} else if (old == STREAM_LIVE) {
+		stream.behind_ms = loop_now_ms();
 		resume_suspend();
 	}
 }
@@ -673,6 +675,31 @@ stream_is_live(void)
 	return stream.state == STREAM_LIVE;
 }
 
+int64_t
+stream_behind_ms(void)
+{
+	return stream.state != STREAM_LIVE ? loop_now_ms() - stream.behind_ms : 0;
+}
+
+const char *
+stream_behind_reason(void)
+{
+	switch (stream.state) {
+	case STREAM_LIVE:
+		break;
+	case STREAM_LOST:
+		return "there is no LISTEN session";
+	case STREAM_STARTING:
+	case STREAM_SYNCING:
+		return "no heartbeat of this node has come back with a snapshot yet";
+	case STREAM_READING:
+		return *log_reader_error() != '\0' ? log_reader_error() : "the log is being read";
+	case STREAM_REPLAYING:
+		return "what was heard meanwhile is being handed on";
+	}
+	return "";
+}
+
 const struct position *
 stream_position(void)
 {
@@ -715,6 +742,7 @@ stream_init(const struct stream_ops *ops)
 	memset(&stream, 0, sizeof(stream));
 	stream.ops = ops;
 	STAILQ_INIT(&stream.held);
+	stream.behind_ms = loop_now_ms();
 	stream.pace = evtimer_new(loop_base(), stream_on_pace, NULL);
 	if (stream.pace == NULL)
 		log_fatal("could not create a timer");

@@ -37,6 +37,9 @@ void stream_on_marker(const struct marker *marker, bool own, const char *epoch, 
 bool stream_has_started(void);
 /* Nothing is being caught up with. */
 bool stream_is_live(void);
+/* For how long events have not been handed on as they come, in ms; 0 when they are. And what is waited for. */
+int64_t stream_behind_ms(void);
+const char *stream_behind_reason(void);
 
 /* Where the stream is: everything up to here has been handed on. */
 const struct position *stream_position(void);

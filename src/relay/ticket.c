@@ -268,11 +268,11 @@ ticket_fail(struct ticket *t, const char *reason)
 	static struct log_limit limit;
 	unsigned long more;
 
-	if (log_limit_pass(&limit, TICKET_LOG_SECONDS, &more))
+	if (!t->from_log && log_limit_pass(&limit, TICKET_LOG_SECONDS, &more))
 		log_warning("query",
 		    "the payload of event %lld is lost to its subscribers: %s (%lu more such losses)",
 		    (long long)t->id, reason, more);
-	metrics[METRIC_TICKETS_FAILED_TOTAL]++;
+	metrics[METRIC_TICKETS_FAILED_TOTAL] += !t->from_log; /* else it is the asking node's to tell */
 	ticket_enter(t, TICKET_FAILED);
 	ticket_wake_waiters(t);
 }
@@ -281,7 +281,7 @@ ticket_fail(struct ticket *t, const char *reason)
 static void
 ticket_take(struct ticket *t, struct slice payload)
 {
-	t->frames[MSG_FORM_AWX] = msg_make_frame(MSG_FORM_AWX, payload);
+	t->frames[MSG_FORM_AWX] = msg_make_frame(MSG_FORM_AWX, NULL, payload);
 	ticket_enter(t, TICKET_READY);
 	ticket_trim_cache();
 	ticket_wake_waiters(t);
@@ -399,10 +399,13 @@ struct span
 ticket_frame(struct ticket *t, enum msg_form form)
 {
 	struct span *frame = &t->frames[form], awx = t->frames[MSG_FORM_AWX];
+	struct topic topic;
 
 	assert(t->magic == TICKET_MAGIC && t->state == TICKET_READY);
+	if (!topic_parse((struct slice){t->topic, strlen(t->topic)}, false, &topic))
+		abort(); /* it was made of one */
 	if (frame->block == NULL) {
-		*frame = msg_make_frame(form, ticket_payload(t, awx));
+		*frame = msg_make_frame(form, &topic, ticket_payload(t, awx));
 		ticket_cache.bytes += frame->length;
 	}
 	block_ref(frame->block);

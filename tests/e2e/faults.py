@@ -3,6 +3,8 @@ import contextlib
 import glob
 import os
 import re
+import socket
+import threading
 import time
 
 from harness import Missing, eventually, patience, quote, site
@@ -45,6 +47,48 @@ def with_settings(**settings):
     site.pg.restart()
 
 
+class Throttle:
+    """A way to the server by TCP on which its answers come at so many octets a second; rate None: as fast as they can."""
+
+    def __init__(self):
+        self.rate = None
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.sockets = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client = self.listener.accept()[0]
+                server = socket.create_connection(("127.0.0.1", site.pg.port))
+                self.sockets += [client, server]
+                threading.Thread(target=self.forward, args=(client, server, False), daemon=True).start()
+                threading.Thread(target=self.forward, args=(server, client, True), daemon=True).start()
+
+    def forward(self, source, sink, is_answer):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+                if is_answer and self.rate:
+                    time.sleep(len(data) / self.rate)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def conninfo(self):
+        return f"host=127.0.0.1 port={self.port} dbname=relay user=node"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for each in [self.listener, *self.sockets]:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
 def pass_time(duration):
     """For what is about a time: an outage of so many seconds."""
     end = time.monotonic() + duration
@@ -59,13 +103,18 @@ class Clock:
     LIBRARIES = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1", "/usr/lib64/faketime/libfaketime.so.1")
 
     def __init__(self):
-        found = [path for pattern in self.LIBRARIES for path in glob.glob(pattern)]
-        if not found:
-            raise Missing("libfaketime is missing; on Debian: apt install faketime")
+        library = self.find_library()
         self.path = os.path.join(site.pg.folder, "clock")
         self.set(Clock.furthest)
-        self.environment = {"LD_PRELOAD": found[0], "FAKETIME_TIMESTAMP_FILE": self.path, "FAKETIME_NO_CACHE": "1",
+        self.environment = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": self.path, "FAKETIME_NO_CACHE": "1",
                             "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
+
+    @classmethod
+    def find_library(cls):
+        found = [path for pattern in cls.LIBRARIES for path in glob.glob(pattern)]
+        if not found:
+            raise Missing("libfaketime is missing; on Debian: apt install faketime")
+        return found[0]
 
     def set(self, offset):
         """Seconds from the true time."""

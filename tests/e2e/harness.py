@@ -486,7 +486,10 @@ class Node:
 
     def get(self, path, method="GET", body=None, headers=None, timeout=10):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds(timeout))
+        connection.sock = wire.new_socket(self.port)
+        connection.sock.settimeout(seconds(timeout))
         try:
+            connection.sock.connect(("127.0.0.1", self.port))
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
             return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read().decode())

@@ -5,6 +5,8 @@ E2E_TESTS = \
 	%D%/test_loss_sessions.py \
 	%D%/test_loss_server.py \
 	%D%/test_loss_network.py \
+	%D%/test_cluster.py \
+	%D%/test_links.py \
 	%D%/test_announce.py \
 	%D%/test_promotion.py \
 	%D%/test_failover.py \
@@ -13,6 +15,7 @@ E2E_TESTS = \
 	%D%/test_database.py \
 	%D%/test_chaos.py \
 	%D%/test_lines.py \
+	%D%/test_publish.py \
 	%D%/test_hostile.py \
 	%D%/test_watch.py \
 	%D%/test_slow.py \
@@ -21,12 +24,14 @@ E2E_TESTS = \
 	%D%/test_groups.py \
 	%D%/test_serve.py \
 	%D%/test_cli.py \
+	%D%/test_awx_relay.py \
 	%D%/test_clients.py \
 	%D%/test_browser.py \
 	%D%/test_sse.py \
+	%D%/test_status.py \
 	%D%/test_http.py \
 	%D%/test_harness.py
 EXTRA_DIST += $(E2E_TESTS) \
-	%D%/harness.py %D%/wire.py %D%/replication.py %D%/faults.py %D%/libpq.py %D%/loss.py %D%/wall.py %D%/chromium.py %D%/stream.py %D%/package.json %D%/package-lock.json \
+	%D%/harness.py %D%/wire.py %D%/replication.py %D%/faults.py %D%/libpq.py %D%/loss.py %D%/mesh.py %D%/wall.py %D%/chromium.py %D%/stream.py %D%/package.json %D%/package-lock.json \
 	%D%/clients/connect.js %D%/clients/count_ws.cjs %D%/clients/monitor.js %D%/clients/monitor_class.py \
 	%D%/clients/monitor_simple.py %D%/clients/use_ws.cjs

@@ -2,11 +2,15 @@
 """What cannot be delivered is named by a gap message, in its place; clocks that are set; cursors that are none."""
 import contextlib
 import os
+import random
+import re
 import signal
+import time
 import urllib.parse
 
+import libpq
 from harness import Cluster, Node, Sql, eventually, main, seconds, site
-from faults import kept_out, with_clock
+from faults import kept_out, with_clock, with_settings
 from loss import Crowd, EventStreamClient, Load
 from wire import WebSocket
 
@@ -19,9 +23,12 @@ def audience(crowd, load, node):
     crowd.join(load, node, 1, kind=EventStreamClient)
 
 
+RETENTION_S, ROTATION_S = 100, 60  # by the clock that is set: the true time that goes by is nothing beside it
+
+
 @contextlib.contextmanager
 def short_retention():
-    site.sql("SELECT pgrelay.setting_set('retention', '10 s')")
+    site.sql(f"SELECT pgrelay.setting_set('retention', '{RETENTION_S} s')")
     try:
         yield
     finally:
@@ -32,7 +39,7 @@ def rotate(load, clock, times):
     """Lets so many partitions come to their end, by the server's clock."""
     for _ in range(times):
         load.wait_for(200)
-        clock.forward(6)
+        clock.forward(ROTATION_S)
         eventually(lambda: site.sql("SELECT pgrelay.log_rotate()") == "none", what="the log has rotated")
 
 
@@ -118,7 +125,7 @@ def test_the_server_s_clock_is_set_back_an_hour():
         first = oldest()
         for _ in range(10):
             load.wait_for(200)
-            clock.forward(6)
+            clock.forward(ROTATION_S)
             site.sql("SELECT pgrelay.log_rotate()")
         assert oldest() > first, "the log has not rotated for six retentions after the clock was set back"
         load.stop()
@@ -205,6 +212,7 @@ def test_a_big_payload_that_is_not_in_the_log_any_more():
         writer.size = lambda dice: 10
         writer.begin(10)
         writer.commit()
+        eventually(lambda: all(client.last.get(writer.number) == 21 for client in crowd.clients), what="those behind it come")
         load.stop()
         crowd.check(load, gaps=True)
         assert_reasons(crowd, "payload")
@@ -212,6 +220,103 @@ def test_a_big_payload_that_is_not_in_the_log_any_more():
             assert client.gaps_told() == [("payload", (f"loss-w{writer.number}",))]
             numbers = [item & 0xFFFFFFFF if item > 0 else None for item in client.stream()]
             assert numbers == [*range(1, 11), None, *range(12, 22)], (client.name, numbers)
+
+
+# ---- the log cannot be read ----
+
+
+@contextlib.contextmanager
+def no_more_sessions():
+    """The one node keeps the two that it has."""
+    eventually(lambda: site.sql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'node'") == "2")
+    site.sql("ALTER ROLE node CONNECTION LIMIT 2")
+    try:
+        yield
+    finally:
+        site.sql("ALTER ROLE node CONNECTION LIMIT -1")
+
+
+def test_a_node_that_gets_no_session_to_read_the_log_says_so_and_misses_nothing():
+    with Node(query_timeout=f"{seconds(1)}s", **FAST) as node:
+        client = node.connect(site.all_seeing).join(demo=[1])
+        with no_more_sessions():
+            with kept_out("listen"):
+                site.emit("demo", "x", "1", {"n": 1})
+
+            def told():
+                answer = node.get("/readyz")
+                return answer.status == 503 and re.fullmatch('events: catching up for [0-9]+ s: .* too many connections for role "node"\n', answer.body)
+
+            eventually(told, what="/readyz tells why nothing comes")
+            site.emit("demo", "x", "1", {"n": 2})
+        assert [client.json(), client.json()] == [{"n": 1}, {"n": 2}]
+        node.wait_ready()
+
+
+def test_what_could_not_be_read_for_half_a_minute_is_a_gap():
+    """For who stayed with a node that lost its LISTEN session, and for who came to the other one with a cursor of a third."""
+    with Node(**FAST) as former:
+        cursor = a_cursor(former)
+    site.sql("CREATE ROLE narrow LOGIN CONNECTION LIMIT 2; GRANT pgrelay_node TO narrow")
+    with Node(**FAST) as one, Node(database=site.pg.conninfo("narrow"), **FAST) as two:
+        stayed = one.connect(site.all_seeing).join(demo=[1])
+        with no_more_sessions():
+            with kept_out("listen"):
+                site.emit("demo", "x", "1", {"n": 1})
+            back = two.connect(site.all_seeing)
+            back.send_json({"groups": {"demo": [1]}, "cursor": cursor})
+            assert back.json()["groups_current"] == ["demo-1"]
+            for node in (one, two):
+                eventually(lambda: node.metric("pgrelay_gaps_total") == 1, 50, "the gap is told")
+                node.wait_ready()
+        site.emit("demo", "x", "1", {"n": 2})
+        for client in (stayed, back):
+            messages = [message for message in client.take_until(lambda m: "n" in m) if "cursor" not in message]
+            assert messages == [{"gap": {"groups": ["demo-1"], "reason": "log"}}, {"n": 2}], messages
+
+
+@contextlib.contextmanager
+def many_open_transactions(count=1500):
+    """More than a heartbeat's snapshot has room for. Prepared ones need no session."""
+    with_settings(max_prepared_transactions=str(count))
+    session = libpq.Session(site.pg.conninfo())
+    for n in range(count):
+        session("BEGIN; SELECT pg_current_xact_id()")
+        session(f"PREPARE TRANSACTION 'open {n}'")
+    try:
+        yield
+    finally:
+        for n in range(count):
+            session(f"ROLLBACK PREPARED 'open {n}'")
+        session.close()
+
+
+def test_so_many_transactions_are_open_that_no_snapshot_fits():
+    """Who stays gets what the node hears; what it did not hear is a gap, for those who come from another node as well."""
+    with Node(**FAST) as former:
+        cursor = a_cursor(former)
+    with Node(**FAST) as node:
+        stayed = node.connect(site.all_seeing).join(demo=[1])
+        with many_open_transactions():
+            node.wait_ready()
+            with kept_out("listen"):
+                site.emit("demo", "x", "1", {"n": 1})
+            eventually(lambda: node.metric("pgrelay_gaps_total") == 1, what="the gap is told")
+            back = node.connect(site.all_seeing)
+            back.send_json({"groups": {"demo": [1]}, "cursor": cursor})
+            eventually(lambda: node.metric("pgrelay_gaps_total") == 2, what="who came back is told, too")
+            site.emit("demo", "x", "1", {"n": 2})
+            assert back.json()["groups_current"] == ["demo-1"]
+            for client in (stayed, back):
+                messages = [message for message in client.take_until(lambda m: "n" in m) if "cursor" not in message]
+                assert messages == [{"gap": {"groups": ["demo-1"], "reason": "snapshot"}}, {"n": 2}], messages
+        now = int(site.sql("SELECT pg_snapshot_xmax(pg_current_snapshot())"))
+        eventually(lambda: int(a_cursor(node).split(".")[5].split(":")[1]) >= now, what="the node has a snapshot again")
+        with kept_out("listen"):
+            site.emit("demo", "x", "1", {"n": 3})
+        for client in (stayed, back):
+            message = client.take_until(lambda m: "n" in m or "gap" in m)[-1]
+            assert message == {"n": 3}, message
 
 
 # ---- cursors ----
@@ -286,6 +391,70 @@ def test_a_cursor_in_the_url_of_server_sent_events():
                                headers={"Authorization": f"Bearer {site.all_seeing.token}"}))
     assert b" 200 " in client.read_until(b"\r\n")
     assert b"event: groups" in client.read_until(b'data: {"n": 7}')
+
+
+def test_the_log_gives_each_what_it_asks_for():
+    """The server sorts out for a few groups, the node for many."""
+    with Node(**FAST) as former:
+        cursor = a_cursor(former)
+    for key in (*range(1, 101), "a b%", "*"):
+        site.emit("demo", "x" if key != 7 else "y", str(key), {"n": key})
+    asked = (({"demo": [1, 2, 200]}, [1, 2]), ({"demo": [*range(1, 99)]}, [*range(1, 99)]), ({"demo": ["y"], "other": [1]}, [7]),
+             ({"demo": ["x"]}, [n for n in range(1, 101) if n != 7] + ["a b%", "*"]), ({"demo": [100], "none": [*range(70)]}, [100]))
+    with Node(**FAST) as node:
+        for groups, expected in asked:
+            read = node.metric("pgrelay_log_rows_read_total")
+            client = node.connect(site.all_seeing)
+            client.send_json({"groups": groups, "cursor": cursor})
+            got = []
+            while len(got) < len(expected):
+                message = client.json()
+                got += [message["n"]] if "n" in message else []
+            assert got == expected, (groups, got)
+            read = node.metric("pgrelay_log_rows_read_total") - read
+            assert read == (len(got) if sum(map(len, groups.values())) < 64 else 102), f"{read} rows were read for {groups}"
+        assert node.metric("pgrelay_resumes_log_total") == len(asked)
+
+
+def forged(cursor, seen):
+    """The same by a node that never was, and with this snapshot."""
+    fields = cursor.split(".")
+    fields[3:8] = [f"{random.getrandbits(64):016x}", "1", seen, "s", ""]
+    return ".".join(fields)
+
+
+def time_resume(user, cursor):
+    client = site.node.connect(user)
+    start = time.monotonic()
+    client.send_json({"groups": {"demo": [1]}, "cursor": cursor})
+    assert client.take_until(lambda m: "n" in m)[-1] == {"n": 1}
+    client.close()
+    return time.monotonic() - start
+
+
+def test_who_makes_cursors_of_his_own_does_not_keep_others_from_theirs():
+    """He asks for all of a long log, claims that transactions all over it were open, and takes nothing of what he gets."""
+    site.sql("""DO $$ BEGIN
+        FOR i IN 1 .. 8000 LOOP
+            PERFORM pgrelay.emit_many(ARRAY(SELECT ROW('noise', 'x', '1', '{"pad": "%s"}')::pgrelay.new_event FROM generate_series(1, 4)));
+            COMMIT;
+        END LOOP; END $$""" % ("x" * 200))
+    with Node(**FAST) as former:
+        cursor = a_cursor(former)
+    site.emit("demo", "x", "1", {"n": 1})
+    alone = sorted(time_resume(site.all_seeing, cursor) for _ in range(5))[2]
+    now, attacker = int(site.sql("SELECT pg_snapshot_xmax(pg_current_snapshot())")), site.user("*.*.*")
+    holes = (sorted(random.sample(range(now - 8000, now), 400)) for _ in range(100))
+    cursors = [forged(cursor, f"{xips[0]}:{now}:{','.join(map(str, xips))}") for xips in holes] + [forged(cursor, f"3:{n}:") for n in range(3, 33)]
+    among = []
+    for _ in range(3):
+        clients = [site.node.connect(attacker) for _ in cursors]
+        for client, wrong in zip(clients, cursors):
+            client.send_json({"groups": {"noise": ["x"]}, "cursor": wrong})
+        among.append(time_resume(site.all_seeing, cursor))
+        for client in clients:
+            client.close()
+    assert min(among) < 1 + 50 * alone, f"alone {alone:.3f} s, among those {', '.join(f'{t:.3f}' for t in among)} s"
 
 
 @contextlib.contextmanager

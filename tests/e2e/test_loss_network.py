@@ -67,8 +67,10 @@ def test_cuts_while_it_catches_up():
                            or node.metric("pgrelay_listen_up") == 1, what="it is back", pause=0.001)
                 with barrier.cut():
                     eventually(lambda: node.metric("pgrelay_listen_up") == 0, what="the silence is noticed")
-            node.wait_ready()
-            load.wait_for(1000)
+            for writer in load.writers[1:]:
+                writer.stop()
+            node.wait_ready(60)
+            load.wait_for(300)
             load.stop()
             crowd.check(load, reference=reference)
 

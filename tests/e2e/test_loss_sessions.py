@@ -3,11 +3,14 @@
 
 track_commit_timestamp is on here: what is read from the log then comes in commit order too, and is compared with what a bare
 LISTEN session heard."""
+import contextlib
 import itertools
+import json
+import threading
 
 import libpq
-from harness import Node, eventually, main, site
-from faults import kept_out, kill_backend, memory_comes_back, with_settings
+from harness import Node, eventually, main, quote, seconds, site
+from faults import Throttle, kept_out, kill_backend, memory_comes_back, with_settings
 from loss import Crowd, EventStreamClient, Load, Reference, mixed
 
 FAST = {"backoff_max": "200ms", "probe_interval": "200ms", "log_level": "info", "history_limit": "8MB"}
@@ -219,6 +222,68 @@ def test_announcers_change_while_a_node_catches_up_slowly():
                 load.wait_for(300)
             load.stop()
             crowd.check(load)
+
+
+@contextlib.contextmanager
+def heartbeats_are_played_again():
+    """Somebody sends each heartbeat, as it was, when the next one has come by; all the time."""
+    ending, played = threading.Event(), []
+    listener, sender = (libpq.Session(site.pg.conninfo("writer")) for _ in range(2))
+    listener("LISTEN web_ws_heartbeat")
+
+    def play():
+        last = {}
+        while not ending.is_set():
+            for beat in listener.notifications(0.05):
+                key = json.loads(beat)["counter"]
+                last[key] = beat
+            for key in sorted(last)[-5:-1]:
+                sender(f"SELECT pg_notify('web_ws_heartbeat', {quote(last[key].decode())})")
+                played.append(key)
+
+    player = threading.Thread(target=play)
+    player.start()
+    try:
+        yield played
+    finally:
+        ending.set()
+        player.join()
+        listener.close()
+        sender.close()
+
+
+def test_own_heartbeats_that_somebody_plays_again():
+    """Their snapshots are old: taken for this node's present ones, they would hide what was not heard."""
+    with Node(**FAST) as node, Load(3, 2000) as load, Crowd() as crowd:
+        audience(crowd, load, node, stay=5)
+        with heartbeats_are_played_again() as played:
+            load.start()
+            for kind in ("listen", "%", "listen"):
+                load.wait_for(500)
+                with kept_out(kind):
+                    load.wait_for(500)
+                node.wait_ready()
+            before = len(played)
+            eventually(lambda: len(played) > before + 20, what="heartbeats are played again")
+            load.wait_for(500)
+            load.stop()
+        crowd.check(load)
+
+
+def test_a_long_transaction_that_comes_slowly_is_no_deafness():
+    """The node's heartbeat comes behind it, long after probe_timeout; the session is alive all the time."""
+    timeout = seconds(3)
+    with Throttle() as way, Node(database=way.conninfo(), **{**FAST, "probe_timeout": f"{timeout}s"}) as node, Load(0) as load, Crowd() as crowd:
+        writer, = load.add(1, 1000, size=lambda dice: 1000)
+        crowd.join(load, node, 3)
+        writer.begin(6000)
+        way.rate = 6000 * 1000 / (3 * timeout)
+        writer.commit()
+        eventually(lambda: all(client.last.get(writer.number) == 6000 for client in crowd.clients), 60, "all of it has come", pause=0.1)
+        way.rate = None
+        load.stop()
+        crowd.check(load)
+        assert node.metric("pgrelay_listen_deaf_total") == node.metric("pgrelay_listen_lost_total") == 0
 
 
 def test_another_session_holds_the_notification_queue():

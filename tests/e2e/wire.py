@@ -1,5 +1,6 @@
 """A WebSocket client (RFC 6455) on a bare socket, that can also do everything wrong."""
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -9,6 +10,13 @@ import time
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+elsewhere = {}  # port: what makes the context in which it is reached, where a node listens in another network namespace
+
+
+def new_socket(port):
+    with elsewhere.get(port, contextlib.nullcontext)():
+        return socket.socket()
 
 
 class Closed(Exception):
@@ -53,7 +61,7 @@ def close_payload(code, reason=b""):
 class WebSocket:
     def __init__(self, port, timeout=20, receive_buffer=None):
         self.timeout = timeout
-        self.socket = socket.socket()
+        self.socket = new_socket(port)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)

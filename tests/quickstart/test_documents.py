@@ -15,6 +15,7 @@ COMMANDS = {
     "schema": ["install", "upgrade", "print", "uninstall"],
     "token": ["create", "list", "revoke"],
     "grant": ["add", "list", "remove"],
+    "status": [],
 }
 
 
@@ -103,7 +104,7 @@ def test_the_manuals_are_well_formed():
 def test_the_metrics_are_those_of_the_node():
     told = re.findall(r"^# HELP (\w+) (.*)$", site.node.get("/metrics").body, re.M)
     types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", site.node.get("/metrics").body, re.M))
-    written = re.findall(r"^\| `(pgrelay_\w+)` \| (.*?) \|$", source("docs/operations.md"), re.M)
+    written = re.findall(r"^\| `(pgrelay_\w+)(?:\{\w+\})?` \| (.*?) \|$", source("docs/operations.md"), re.M)
     assert dict(written) == {name: f"{types[name]}: {text}" for name, text in told if name != "pgrelay_info"} | \
         {"pgrelay_info": dict(written)["pgrelay_info"]}
     for name in set(re.findall(r"`(pgrelay_\w+)`", source("docs/operations.md") + source("docs/protocol.md"))):

@@ -112,6 +112,18 @@ def test_server_sent_events_come_through_at_once():
     eventually(lambda: site.node.metric("pgrelay_sessions") == 0, what="the node hears that the client has closed")
 
 
+def test_events_are_published_through_it():
+    user = site.user()
+    site.pgrelay("grant", "add", "--publish", user.name, "demo.*.*")
+    for size in (10, 2_000_000):
+        payload = json.dumps({"text": "x" * size})
+        site.pgrelay("emit", "--via-node", "--url", f"https://localhost:{nginx.port}", "--tls-ca-file", nginx.certificate, "demo", "x", "1",
+                     input=payload.encode(), env={"PGRELAY_TOKEN": user.token})
+    refused = site.pgrelay("emit", "--via-node", "--url", f"wss://localhost:{nginx.port}/websocket/", "--tls-ca-file", nginx.certificate, "demo", "x", "1", "{}",
+                           status=1, env={"PGRELAY_TOKEN": "wrong"})
+    assert "the token is unknown" in refused.stderr, refused.stderr
+
+
 def test_cookies_of_the_site_are_taken_and_those_of_others_are_not():
     user = site.user("demo.*.*")
     nginx.connect(cookie=f"token={user.token}", origin=f"https://localhost:{nginx.port}").close()

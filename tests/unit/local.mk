@@ -14,7 +14,12 @@ UNIT_TESTS = \
 	%D%/test_awx \
 	%D%/test_sse_request \
 	%D%/test_http_request \
+	%D%/test_http_client \
+	%D%/test_publish_body \
 	%D%/test_run_lines \
+	%D%/test_secret \
+	%D%/test_relay_message \
+	%D%/test_relay_dedup \
 	%D%/test_watch_cursor \
 	%D%/test_watch_jobs \
 	%D%/test_loop \
@@ -49,8 +54,18 @@ check_PROGRAMS += $(UNIT_TESTS)
 %C%_test_sse_request_LDADD = $(PGRELAY_LIBS)
 %C%_test_http_request_SOURCES = %D%/test_http_request.c %D%/tap.h
 %C%_test_http_request_LDADD = $(PGRELAY_LIBS)
+%C%_test_http_client_SOURCES = %D%/test_http_client.c %D%/tap.h
+%C%_test_http_client_LDADD = $(PGRELAY_LIBS)
+%C%_test_publish_body_SOURCES = %D%/test_publish_body.c %D%/tap.h
+%C%_test_publish_body_LDADD = $(PGRELAY_LIBS)
 %C%_test_run_lines_SOURCES = %D%/test_run_lines.c %D%/tap.h
 %C%_test_run_lines_LDADD = $(PGRELAY_LIBS)
+%C%_test_secret_SOURCES = %D%/test_secret.c %D%/tap.h
+%C%_test_secret_LDADD = $(PGRELAY_LIBS)
+%C%_test_relay_message_SOURCES = %D%/test_relay_message.c %D%/tap.h
+%C%_test_relay_message_LDADD = $(PGRELAY_LIBS)
+%C%_test_relay_dedup_SOURCES = %D%/test_relay_dedup.c %D%/tap.h
+%C%_test_relay_dedup_LDADD = $(PGRELAY_LIBS)
 %C%_test_watch_cursor_SOURCES = %D%/test_watch_cursor.c %D%/tap.h
 %C%_test_watch_cursor_LDADD = $(PGRELAY_LIBS)
 %C%_test_watch_jobs_SOURCES = %D%/test_watch_jobs.c %D%/tap.h

@@ -343,9 +343,77 @@ test_noise(void)
 	    "every octet at every position: %zu taken, %zu refused", taken, refused);
 }
 
+/* ---- groups of topics ---- */
+
+static const struct topic_row {
+	const char *topic, *payload, *group;
+} topic_rows[] = {
+    {"job_events.runner_on_ok.42", "{}", "job_events-42"},
+    {"job_events.message.42", "{\"event\": \"x\"}", "job_events-42"},
+    {"my_events.x.a%20b%2A%2C%25c", "{}", "my_events-a b*,%c"},
+    {"my_events.x.", "{}", "my_events-x"},
+    {"_events.x.7", "{}", "_events-x"},
+    {"events.x.7", "{}", "events-x"},
+    {"jobs.status_changed.42", "{\"status\": \"running\"}", "jobs-status_changed"},
+    {"jobs.status_changed.42", "{\"event\": \"status_changes\"}", "jobs-status_changed"},
+    {"jobs.message.42", "{}", "jobs-42"},
+    {"jobs.message." UUID, "{}", "jobs-" UUID},
+    {"jobs.message.web1", "{}", "jobs-message"},
+    {"jobs.message.", "{}", "jobs-message"},
+    {"jobs.messages.42", "{}", "jobs-messages"},
+    {"jobs.verbose.42", "{\"n\": 1, \"event\": \"verbose\"}", "jobs-42"},
+    {"jobs.verbose.42x", "{\"event\": \"verbose\"}", "jobs-verbose"},
+    {"my-type.new.", "{}", "my-type-new"},
+    {WORD_63 "." WORD_63 ".x", "{}", WORD_63 "-" WORD_63},
+};
+
+static void
+test_group_of_topic(void)
+{
+	for (size_t i = 0; i < ARRAY_LENGTH(topic_rows); i++) {
+		const struct topic_row *row = &topic_rows[i];
+		char *topic = tap_copy(row->topic, strlen(row->topic)),
+		     *payload = tap_copy(row->payload, strlen(row->payload));
+		char *out = malloc(AWX_GROUP_MAX);
+		struct topic t;
+		size_t len;
+
+		if (out == NULL || !topic_parse((struct slice){topic, strlen(row->topic)}, false, &t))
+			abort();
+		len = awx_group_of_topic(&t, (struct slice){payload, strlen(row->payload)}, out);
+		ok(tap_same_octets(out, len, row->group, strlen(row->group)), "%s with %s is of %s",
+		    row->topic, row->payload, row->group);
+		free(topic);
+		free(payload);
+		free(out);
+	}
+}
+
+static void
+test_longest_group(void)
+{
+	static const char type[] = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcd_events";
+	char *out = malloc(AWX_GROUP_MAX), key[3 * EVENT_KEY_MAX];
+	struct topic t = {{type, sizeof(type) - 1}, {"x", 1}, {key, sizeof(key)}};
+	bool all = true;
+
+	if (out == NULL)
+		abort();
+	for (size_t i = 0; i < sizeof(key); i += 3)
+		memcpy(key + i, "%2A", 3);
+	is_int((long long)awx_group_of_topic(&t, (struct slice){"{}", 2}, out), AWX_GROUP_MAX,
+	    "the longest group");
+	for (size_t i = 64; i < AWX_GROUP_MAX; i++)
+		all = all && out[i] == '*';
+	ok(all, "has its key decoded");
+	free(out);
+}
+
 int
 main(void)
 {
+	test_group_of_topic();
+	test_longest_group();
 	test_split();
 	test_pattern();
 	test_requests();

@@ -72,10 +72,34 @@ test_lists(void)
 		    list_rows[i].has ? "has" : "has not");
 }
 
+static const struct error_row {
+	const char *line;
+	long index;
+	const char *json;
+} error_rows[] = {
+    {"no", -1, "{\"error\": \"no\"}"},
+    {"no", 0, "{\"error\": \"no\", \"index\": 0}"},
+    {"say \"no\"", 7, "{\"error\": \"say \\\"no\\\"\", \"index\": 7}"},
+    {"\xc3\xa4", -1, "{\"error\": \"\xc3\xa4\"}"},
+    {"\xc3", -1, "{\"error\": \"an error whose text is not UTF-8\"}"},
+};
+
+static void
+test_errors(void)
+{
+	for (size_t i = 0; i < ARRAY_LENGTH(error_rows); i++) {
+		char *json = http_error_json(error_rows[i].line, error_rows[i].index);
+
+		is_str(json, error_rows[i].json, "the error %zu", i);
+		free(json);
+	}
+}
+
 int
 main(void)
 {
 	test_values();
 	test_lists();
+	test_errors();
 	return tap_end();
 }

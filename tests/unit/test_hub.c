@@ -425,6 +425,48 @@ count_delivered(size_t to)
 	return n;
 }
 
+/* The patterns' written forms, with spaces between, or "too many". */
+static const char *
+listed(size_t first, size_t last, size_t max)
+{
+	static char text[1024];
+	struct topic patterns[PATTERNS_MAX];
+	size_t count = 0, used = 0;
+
+	for (size_t i = first; i <= last; i++)
+		count = hub_list(&members[i].hub, patterns, count, max);
+	if (count > max)
+		return count == max + 1 ? "too many" : "more than that";
+	text[0] = '\0';
+	for (size_t i = 0; i < count; i++)
+		used +=
+		    (size_t)snprintf(text + used, sizeof(text) - used, "%s%.*s.%.*s.%.*s", i > 0 ? " " : "",
+			(int)patterns[i].type.len, patterns[i].type.ptr, (int)patterns[i].action.len,
+			patterns[i].action.ptr, (int)patterns[i].key.len, patterns[i].key.ptr);
+	return text;
+}
+
+static void
+test_list(void)
+{
+	members_init();
+	is_str(listed(0, 0, 4), "", "a member without patterns lists none");
+	for (size_t i = 0; i < ARRAY_LENGTH(shapes); i++) {
+		const char *shape[] = {shapes[i]};
+
+		member_set(&members[0], shape, 1);
+		is_str(listed(0, 0, 1), shapes[i], "a pattern %s is listed as it was given", shapes[i]);
+	}
+	SET(&members[0], "a.b.%2A");
+	SET(&members[1], "a.b.%2A", "a.b.*");
+	SET(&members[2], "a.b.*");
+	is_str(listed(0, 2, 2), "a.b.%2A a.b.*", "what several have is listed once");
+	is_str(listed(0, 2, 1), "too many", "there may be more than fit");
+	is_str(listed(0, 0, 0), "too many", "or none fits");
+	members_clear();
+	hub_free();
+}
+
 static void
 test_growth(void)
 {
@@ -460,6 +502,7 @@ main(void)
 	test_neighbours();
 	test_borders();
 	test_random();
+	test_list();
 	test_growth();
 	return tap_end();
 }

@@ -54,7 +54,7 @@ test_sizes(void)
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		struct span s = frame_of(sizes[i], 'a'),
-			    own = msg_make_frame(MSG_FORM_AWX, payload_of(sizes[i], 'b'));
+			    own = msg_make_frame(MSG_FORM_AWX, NULL, payload_of(sizes[i], 'b'));
 
 		ok(span_is_frame(s, sizes[i], 'a'), "a frame of %zu octets", sizes[i]);
 		ok(span_is_frame(own, sizes[i], 'b') && own.offset == 0 && own.block != s.block,
@@ -199,7 +199,7 @@ test_sse(void)
 	check_sse("{}", "id: 1.2:3,4\ndata: {}\n\n", "one with its cursor");
 	check_sse(
 	    "{\"a\":\r1,\r\n\n2}", "id: 1.2:3,4\ndata: {\"a\": 1,   2}\n\n", "no line's end ends its data");
-	own = msg_make_frame(MSG_FORM_SSE, (struct slice){"{}", 2});
+	own = msg_make_frame(MSG_FORM_SSE, NULL, (struct slice){"{}", 2});
 	ok(tap_same_octets(block_data(own.block), own.length, "data: {}\n\n", 10),
 	    "one made alone has no cursor");
 	block_unref(own.block);
@@ -233,6 +233,91 @@ test_sse_sizes(void)
 	msg_release_blocks();
 }
 
+/* ---- for wsbroadcast ---- */
+
+static void
+check_broadcast(const char *type, const char *key, const char *payload, const char *want)
+{
+	struct topic topic = {{type, strlen(type)}, {"x", 1}, {key, strlen(key)}};
+	char *octets = tap_copy(payload, strlen(payload));
+	struct msg m = {.topic = &topic, .payload = {octets, strlen(payload)}};
+	struct span frame = msg_frame(&m, MSG_FORM_BROADCAST), again = msg_frame(&m, MSG_FORM_BROADCAST),
+		    own = msg_make_frame(MSG_FORM_BROADCAST, &topic, m.payload);
+	uint8_t header[WS_FRAME_HEADER_MAX];
+	size_t len = ws_frame_header(header, strlen(want));
+	const uint8_t *p = block_data(frame.block) + frame.offset;
+
+	ok(frame.length == len + strlen(want) && memcmp(p, header, len) == 0 &&
+		memcmp(p + len, want, strlen(want)) == 0,
+	    "a frame for wsbroadcast: %s", want);
+	ok(again.block == frame.block && again.offset == frame.offset, "is made once");
+	ok(tap_same_octets(block_data(own.block), own.length, p, frame.length),
+	    "and in a block of its own, too");
+	block_unref(own.block);
+	msg_done(&m);
+	free(octets);
+}
+
+static void
+test_broadcast(void)
+{
+	check_broadcast("a", "", "{}", "{\"group\": \"a-x\", \"message\": \"{}\"}");
+	check_broadcast("my_events", "a%20\"\\b", "{\"a\": \"\\\"\\n\"}",
+	    "{\"group\": \"my_events-a \\\"\\\\b\", \"message\": \"{\\\"a\\\": \\\"\\\\\\\"\\\\n\\\"}\"}");
+	check_broadcast("a", "", "{\x01\b\t\n\x1f\x7f/\xc3\xa4\xf0\x9f\x98\x80}",
+	    "{\"group\": \"a-x\", \"message\": "
+	    "\"{\\u0001\\u0008\\u0009\\u000a\\u001f\x7f/\xc3\xa4\xf0\x9f\x98\x80}\"}");
+	msg_release_blocks();
+}
+
+/* Of quotes alone, around the sizes of headers and blocks. */
+static void
+test_broadcast_sizes(void)
+{
+	static const size_t sizes[] = {1, 40, 50, 100, 16000, 16350, 16370, 16400, 32730, 65536, PAYLOAD_MAX};
+	struct topic topic = {{"a", 1}, {"x", 1}, {"", 0}};
+	const size_t around = strlen("{\"group\": \"a-x\", \"message\": \"\"}");
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct msg m = {.topic = &topic,
+		    .payload = {tap_copy(payload_of(sizes[i], 'a').ptr, sizes[i]), sizes[i]}};
+		uint8_t header[WS_FRAME_HEADER_MAX];
+		struct span frame;
+		bool escaped = true;
+		const uint8_t *p;
+
+		memset((char *)(uintptr_t)m.payload.ptr, '"', sizes[i]);
+		frame = msg_frame(&m, MSG_FORM_BROADCAST);
+		p = block_data(frame.block) + frame.offset + ws_frame_header(header, around + 2 * sizes[i]) +
+		    around - 2;
+		for (size_t j = 0; j < sizes[i]; j++)
+			escaped = escaped && p[2 * j] == '\\' && p[2 * j + 1] == '"';
+		ok(escaped && frame.length ==
+				  ws_frame_header(header, around + 2 * sizes[i]) + around + 2 * sizes[i],
+		    "a frame of %zu quotes for wsbroadcast", sizes[i]);
+		msg_done(&m);
+		free((char *)(uintptr_t)m.payload.ptr);
+	}
+	msg_release_blocks();
+}
+
+/* What a relay brought is no part of the stream. */
+static void
+test_relayed(void)
+{
+	struct msg m = {.payload = payload_of(10, 'a'), .group = "a-1"};
+	struct span frame;
+
+	sse_cursor = "1.2:3,4";
+	msg_set_cursor_source(write_cursor);
+	frame = msg_frame(&m, MSG_FORM_SSE);
+	ok(memcmp(block_data(frame.block) + frame.offset, "data: {", 7) == 0,
+	    "what relays bring has no cursor");
+	msg_done(&m);
+	msg_set_cursor_source(NULL);
+	msg_release_blocks();
+}
+
 int
 main(void)
 {
@@ -244,5 +329,8 @@ main(void)
 	test_references();
 	test_sse();
 	test_sse_sizes();
+	test_broadcast();
+	test_broadcast_sizes();
+	test_relayed();
 	return tap_end();
 }

@@ -1,0 +1,479 @@
+/*
+ * Big request bodies.
+ *
+ * States: HEAD -> SMALL (nothing is asked of it), or -> ASKING (whose token is it?) -> WAITING (for room) ->
+ * ADMITTED, or -> REFUSED from any but ADMITTED. http_body_enter() alone writes ->state. Invariant: of a body
+ * that is larger than HTTP_BODY_SMALL no more than that, and one read, is in memory, unless it is ADMITTED;
+ * then its Content-Length is counted in http_bodies.bytes. (A high watermark would not do: libevent turns
+ * round and round at one that is not drained.)
+ *
+ * The head is only looked at: evhttp parses it by itself, with HTTP_BODY_SMALL as its limit where nothing
+ * else was seen here. A connection whose request is refused is taken out of evhttp's hands: its callbacks are
+ * ours then, and it is freed when the client has closed, or has had enough time to.
+ */
+#include "config.h"
+#include "http/http_body.h"
+#include "client/auth.h"
+#include "client/credential.h"
+#include "core/conf.h"
+#include "core/log.h"
+#include "core/loop.h"
+#include "core/mem.h"
+#include "core/metrics.h"
+#include "http/http_greeting.h"
+#include "http/http_publish.h"
+#include "http/http_request.h"
+
+#include <assert.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <openssl/crypto.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+
+#define HTTP_BODY_MAGIC  0xb0d1e500u
+#define HTTP_BODY_ROOM   4           /* times max_publish_bytes may be on its way */
+#define HTTP_BODY_THROWN 2           /* times max_publish_bytes is thrown away of what a refused one sends */
+#define HTTP_BODY_PACE   (64 * 1024) /* octets a second: slower ones are hung up on */
+
+enum http_body_state { BODY_HEAD, BODY_SMALL, BODY_ASKING, BODY_WAITING, BODY_ADMITTED, BODY_REFUSED };
+
+struct http_body_refusal {
+	int status;
+	const char *reason, *header, *line;
+};
+
+struct http_body {
+	unsigned magic;
+	enum http_body_state state;
+	struct bufferevent *bev;
+	struct evhttp_connection *evcon; /* REFUSED: ours to free */
+	struct evbuffer_cb_entry *added;
+	char *head; /* what has come of it, in HEAD */
+	size_t head_len;
+	size_t length;                /* of the body, by its Content-Length */
+	struct auth_request *auth;    /* ASKING */
+	TAILQ_ENTRY(http_body) entry; /* WAITING */
+	struct event *timer;          /* WAITING; NULL before */
+	const struct http_body_refusal *refusal;
+	struct loop_task refuse;
+	size_t thrown; /* octets thrown away, REFUSED */
+};
+
+static const struct http_body_refusal http_body_too_large = {
+    413, "Request Entity Too Large", "", "the request is larger than max_publish_bytes; publish in several"};
+static const struct http_body_refusal http_body_no_token = {401, "Unauthorized",
+    "WWW-Authenticate: Bearer realm=\"pgrelay\"\r\n",
+    "a token is needed: as Authorization: Bearer, or as ?token= in the URL; cookies are not taken"};
+static const struct http_body_refusal http_body_wrong_token = {401, "Unauthorized",
+    "WWW-Authenticate: Bearer realm=\"pgrelay\"\r\n",
+    "the token is unknown or has expired; pgrelay token create makes a new one"};
+static const struct http_body_refusal http_body_no_database = {
+    503, "Service Unavailable", "Retry-After: 2\r\n", "the database cannot be asked now; try again"};
+static const struct http_body_refusal http_body_no_room = {503, "Service Unavailable", "Retry-After: 2\r\n",
+    "too many big requests are on their way; nothing of this one has been published"};
+
+static struct {
+	size_t bytes; /* of those that are ADMITTED */
+	TAILQ_HEAD(, http_body) waiting;
+} http_bodies = {0, TAILQ_HEAD_INITIALIZER(http_bodies.waiting)};
+
+static void http_body_enter(struct http_body *b, enum http_body_state state);
+
+/* NULL when it is not evhttp's yet, or evhttp has freed it. */
+static struct evhttp_connection *
+http_body_connection(const struct http_body *b)
+{
+	void *arg = NULL;
+
+	bufferevent_getcb(b->bev, NULL, NULL, NULL, &arg);
+	return arg;
+}
+
+/* ---- refusing ---- */
+
+static void
+http_body_on_read(struct bufferevent *bev, void *arg)
+{
+	struct http_body *b = arg;
+	struct evbuffer *input = bufferevent_get_input(bev);
+
+	assert(b->magic == HTTP_BODY_MAGIC);
+	b->thrown += evbuffer_get_length(input);
+	evbuffer_drain(input, evbuffer_get_length(input));
+	if (b->thrown > HTTP_BODY_THROWN * (size_t)conf.max_publish_bytes)
+		evhttp_connection_free(b->evcon);
+}
+
+static void
+http_body_on_written(struct bufferevent *bev, void *arg)
+{
+	shutdown(bufferevent_getfd(bev), SHUT_WR);
+}
+
+static void
+http_body_on_event(struct bufferevent *bev, short what, void *arg)
+{
+	struct http_body *b = arg;
+
+	assert(b->magic == HTTP_BODY_MAGIC);
+	evhttp_connection_free(b->evcon);
+}
+
+static void
+http_body_answer(struct http_body *b)
+{
+	const struct http_body_refusal *r = b->refusal;
+	char *json = http_error_json(r->line, -1);
+
+	evbuffer_add_printf(bufferevent_get_output(b->bev),
+	    "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n%sConnection: "
+	    "close\r\n\r\n%s\n",
+	    r->status, r->reason, strlen(json) + 1, r->header, json);
+	free(json);
+}
+
+/* At the end of the turn: evhttp, which has seen the head, is waiting for the body then. */
+static void
+http_body_refuse(void *arg)
+{
+	struct http_body *b = arg;
+	struct evbuffer *input = bufferevent_get_input(b->bev);
+
+	b->evcon = http_body_connection(b);
+	if (b->evcon == NULL)
+		return;
+	log_debug("http", "request with %zu octets refused with %d: %s", b->length, b->refusal->status,
+	    b->refusal->line);
+	metrics[b->refusal->status == 503 ? METRIC_PUBLISH_FAILED_TOTAL : METRIC_PUBLISH_REFUSED_TOTAL]++;
+	bufferevent_setcb(b->bev, http_body_on_read, http_body_on_written, http_body_on_event, b);
+	evbuffer_drain(input, evbuffer_get_length(input));
+	http_body_answer(b);
+	bufferevent_enable(b->bev, EV_READ | EV_WRITE);
+	http_greeting_extend(b->bev, conf.handshake_timeout_ms);
+}
+
+static void
+http_body_refuse_with(struct http_body *b, const struct http_body_refusal *refusal)
+{
+	b->refusal = refusal;
+	http_body_enter(b, BODY_REFUSED);
+}
+
+/* ---- room ---- */
+
+static bool
+http_body_has_room(const struct http_body *b)
+{
+	return http_bodies.bytes == 0 ||
+	       http_bodies.bytes + b->length <= HTTP_BODY_ROOM * (size_t)conf.max_publish_bytes;
+}
+
+static void
+http_body_admit_waiting(void)
+{
+	struct http_body *b;
+
+	while ((b = TAILQ_FIRST(&http_bodies.waiting)) != NULL && http_body_has_room(b))
+		http_body_enter(b, BODY_ADMITTED);
+}
+
+static void
+http_body_on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	http_body_refuse_with(arg, &http_body_no_room);
+}
+
+static void
+http_body_wait(struct http_body *b)
+{
+	struct timeval tv = {conf.query_timeout_ms / 1000, conf.query_timeout_ms % 1000 * 1000};
+
+	b->timer = evtimer_new(loop_base(), http_body_on_timer, b);
+	if (b->timer == NULL)
+		log_fatal("could not create a timer");
+	event_add(b->timer, &tv);
+	TAILQ_INSERT_TAIL(&http_bodies.waiting, b, entry);
+	http_greeting_extend(b->bev, conf.query_timeout_ms + conf.handshake_timeout_ms);
+}
+
+/* ---- states ---- */
+
+static void
+http_body_count(struct http_body *b, bool in)
+{
+	http_bodies.bytes += in ? b->length : -b->length;
+	metrics[METRIC_BODIES_BYTES] = (double)http_bodies.bytes;
+}
+
+static void
+http_body_admit(struct http_body *b)
+{
+	http_body_count(b, true);
+	if (http_body_connection(b) != NULL)
+		bufferevent_enable(b->bev, EV_READ);
+	http_greeting_extend(
+	    b->bev, conf.handshake_timeout_ms + (int64_t)(b->length / HTTP_BODY_PACE) * 1000);
+}
+
+static void
+http_body_enter(struct http_body *b, enum http_body_state state)
+{
+	if (b->state == BODY_WAITING) {
+		TAILQ_REMOVE(&http_bodies.waiting, b, entry);
+		event_del(b->timer);
+	}
+	b->state = state;
+	switch (state) {
+	case BODY_HEAD:
+	case BODY_SMALL:
+		break;
+	case BODY_ASKING:
+		/* the answer takes query_timeout at most */
+		http_greeting_extend(b->bev, conf.query_timeout_ms + conf.handshake_timeout_ms);
+		break;
+	case BODY_WAITING:
+		http_body_wait(b);
+		break;
+	case BODY_ADMITTED:
+		http_body_admit(b);
+		break;
+	case BODY_REFUSED:
+		loop_task_queue(&b->refuse);
+		break;
+	}
+}
+
+/* ---- who is it? ---- */
+
+static void
+http_body_on_auth(void *arg, enum auth_verdict verdict, const struct auth_user *user)
+{
+	struct http_body *b = arg;
+
+	assert(b->magic == HTTP_BODY_MAGIC && b->state == BODY_ASKING);
+	b->auth = NULL;
+	switch (verdict) {
+	case AUTH_ACCEPTED:
+		http_body_enter(b, BODY_WAITING);
+		http_body_admit_waiting();
+		break;
+	case AUTH_REFUSED:
+		http_body_refuse_with(b, &http_body_wrong_token);
+		break;
+	case AUTH_UNAVAILABLE:
+		http_body_refuse_with(b, &http_body_no_database);
+		break;
+	}
+}
+
+static void
+http_body_ask(struct http_body *b, const char *authorization, const char *query)
+{
+	char *token = http_query_value(query, "token");
+	struct credential credential;
+
+	credential_find(&credential, authorization, token, NULL);
+	if (credential.kind == CREDENTIAL_NONE) {
+		http_body_refuse_with(b, &http_body_no_token);
+	} else {
+		http_body_enter(b, BODY_ASKING);
+		b->auth = auth_authenticate(credential.token, http_body_on_auth, b);
+	}
+	credential_clear(&credential);
+	free(token);
+}
+
+/* ---- the head ---- */
+
+/* The value of the first header of this name among the lines; NULL when there is none. The caller releases
+ * it. */
+static char *
+http_body_header(const char *lines, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (const char *line = lines; line != NULL; line = strchr(line, '\n')) {
+		const char *value;
+
+		line += *line == '\n';
+		if (strncasecmp(line, name, len) != 0 || line[len] != ':')
+			continue;
+		value = line + len + 1 + strspn(line + len + 1, " \t");
+		return mem_strndup(value, strcspn(value, "\r\n"));
+	}
+	return NULL;
+}
+
+/* The URI of a request line "POST URI HTTP/1.x", when events are published there. The caller releases it. */
+static struct evhttp_uri *
+http_body_uri(const char *head)
+{
+	const char *from = head + strlen("POST ");
+	char *text = mem_strndup(from, strcspn(from, " \r\n"));
+	struct evhttp_uri *uri = evhttp_uri_parse_with_flags(text, EVHTTP_URI_NONCONFORMANT);
+	const char *path = uri != NULL ? evhttp_uri_get_path(uri) : NULL;
+
+	free(text);
+	if (path != NULL && strcmp(path, HTTP_PUBLISH_PATH) == 0)
+		return uri;
+	if (uri != NULL)
+		evhttp_uri_free(uri);
+	return NULL;
+}
+
+/* By Content-Length; 0 when there is none that counts: evhttp keeps a chunked body small by itself. */
+static size_t
+http_body_length(const char *head)
+{
+	char *length = http_body_header(head, "Content-Length"),
+	     *coding = http_body_header(head, "Transfer-Encoding");
+	long long n = length != NULL && coding == NULL ? strtoll(length, NULL, 10) : 0;
+
+	free(length);
+	free(coding);
+	return n > 0 ? (size_t)n : 0;
+}
+
+static void
+http_body_judge(struct http_body *b, const char *head)
+{
+	struct evhttp_uri *uri = http_body_uri(head);
+	char *authorization;
+
+	b->length = http_body_length(head);
+	if (uri == NULL || b->length <= HTTP_BODY_SMALL) {
+		http_body_enter(b, BODY_SMALL);
+	} else {
+		/* until it is admitted, or refused, what the input buffer may hold is the limit */
+		if (http_body_connection(b) != NULL)
+			evhttp_connection_set_max_body_size(http_body_connection(b), -1);
+		authorization = http_body_header(head, "Authorization");
+		if (b->length > (size_t)conf.max_publish_bytes)
+			http_body_refuse_with(b, &http_body_too_large);
+		else
+			http_body_ask(b, authorization, evhttp_uri_get_query(uri));
+		free(authorization);
+	}
+	if (uri != NULL)
+		evhttp_uri_free(uri);
+}
+
+/* A line that is empty ends it. */
+static bool
+http_body_head_is_whole(const struct http_body *b)
+{
+	return memmem(b->head, b->head_len, "\n\r\n", 3) != NULL ||
+	       memmem(b->head, b->head_len, "\n\n", 2) != NULL;
+}
+
+static void
+http_body_look(struct http_body *b)
+{
+	size_t known = b->head_len < 5 ? b->head_len : 5;
+
+	if (memcmp(b->head, "POST ", known) != 0 || b->head_len > HTTP_HEADERS_SIZE) {
+		http_body_enter(b, BODY_SMALL);
+	} else if (http_body_head_is_whole(b)) {
+		b->head[b->head_len] = '\0';
+		http_body_judge(b, b->head);
+	}
+}
+
+/* It may hold a token. */
+static void
+http_body_drop_head(struct http_body *b)
+{
+	if (b->head != NULL)
+		OPENSSL_cleanse(b->head, b->head_len);
+	free(b->head);
+	b->head = NULL;
+	b->head_len = 0;
+}
+
+/* Its last octets are new. */
+static void
+http_body_take(struct http_body *b, struct evbuffer *input, size_t octets)
+{
+	struct evbuffer_ptr from;
+
+	if (octets == 0)
+		return;
+	evbuffer_ptr_set(input, &from, evbuffer_get_length(input) - octets, EVBUFFER_PTR_SET);
+	b->head = mem_resize(b->head, b->head_len + octets + 1);
+	evbuffer_copyout_from(input, &from, b->head + b->head_len, octets);
+	b->head_len += octets;
+	http_body_look(b);
+	if (b->state != BODY_HEAD)
+		http_body_drop_head(b);
+}
+
+static void
+http_body_on_added(struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
+{
+	struct http_body *b = arg;
+
+	if (b->state == BODY_HEAD)
+		http_body_take(b, input, info->n_added);
+	if ((b->state == BODY_ASKING || b->state == BODY_WAITING) &&
+	    evbuffer_get_length(input) > HTTP_BODY_SMALL)
+		bufferevent_disable(b->bev, EV_READ);
+}
+
+/* ---- public ---- */
+
+struct http_body *
+http_body_new(struct bufferevent *bev)
+{
+	struct http_body *b = mem_zalloc(sizeof(*b));
+	struct evbuffer *input = bufferevent_get_input(bev);
+
+	b->magic = HTTP_BODY_MAGIC;
+	b->bev = bev;
+	loop_task_init(&b->refuse, http_body_refuse, b);
+	if (http_body_connection(b) != NULL)
+		evhttp_connection_set_max_body_size(http_body_connection(b), HTTP_BODY_SMALL);
+	b->added = evbuffer_add_cb(input, http_body_on_added, b);
+	if (b->added == NULL)
+		log_fatal("out of memory");
+	return b;
+}
+
+void
+http_body_look_back(struct http_body *b)
+{
+	struct evbuffer *input = bufferevent_get_input(b->bev);
+
+	http_body_take(b, input, evbuffer_get_length(input));
+}
+
+bool
+http_body_is_big(const struct http_body *b)
+{
+	return b->state == BODY_ADMITTED;
+}
+
+void
+http_body_free(struct http_body *b)
+{
+	assert(b->magic == HTTP_BODY_MAGIC);
+	evbuffer_remove_cb_entry(bufferevent_get_input(b->bev), b->added);
+	if (b->state == BODY_ADMITTED)
+		http_body_count(b, false);
+	http_body_enter(b, BODY_SMALL);
+	loop_task_cancel(&b->refuse);
+	if (b->auth != NULL)
+		auth_cancel(b->auth);
+	if (b->timer != NULL)
+		event_free(b->timer);
+	http_body_drop_head(b);
+	b->magic = 0;
+	free(b);
+	http_body_admit_waiting();
+}

@@ -1,0 +1,28 @@
+/*
+ * The body of a publishing request (docs/cluster.md, section 5): one event, or a list of them, in JSON. It is
+ * checked here so that what goes to the database is JSON for sure, and a mistake is told by its place.
+ * Nothing is built from it, for it is as large as a client wants it within max_publish_bytes: its text goes
+ * on as it is.
+ */
+#ifndef PGRELAY_RELAY_PUBLISH_BODY_H
+#define PGRELAY_RELAY_PUBLISH_BODY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define PUBLISH_BODY_EVENTS 10000   /* in one request */
+#define PUBLISH_BODY_DEPTH  512     /* of arrays and objects in each other */
+#define PUBLISH_BODY_ZEROS  1000000 /* that PostgreSQL would write out for 1e100 and the like */
+/* Digits of a number before and behind its point, as PostgreSQL's numeric has them at most. */
+#define PUBLISH_BODY_WHOLE    131072
+#define PUBLISH_BODY_FRACTION 16383
+
+struct publish_body_error {
+	char text[200];
+	long index; /* of the event, from 0; -1: it is no event's */
+};
+
+/* False: *error says why. len octets, which need not end with a NUL; *events is how many there are. */
+bool publish_body_check(const char *body, size_t len, size_t *events, struct publish_body_error *error);
+
+#endif
