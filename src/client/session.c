@@ -241,6 +241,13 @@ session_send_text(struct session *s, const char *text, size_t len)
 }
 
 void
+session_send_binary(struct session *s, const char *octets, size_t len)
+{
+	if (s->state == SESSION_OPEN)
+		ws_send_binary(s->ws, octets, len);
+}
+
+void
 session_send_octets(struct session *s, const char *octets, size_t len)
 {
 	if (s->state == SESSION_OPEN)
@@ -759,7 +766,7 @@ session_on_message(void *arg, bool text, const uint8_t *data, size_t len)
 	if (s->state != SESSION_OPEN)
 		return;
 	metrics[METRIC_MESSAGES_RECEIVED_TOTAL]++;
-	if (text)
+	if (text || s->dialect->binary)
 		s->dialect->message(s->dialect_state, (const char *)data, len);
 	else
 		session_close(s, WS_CLOSE_UNSUPPORTED, "binary message: only text is understood here");

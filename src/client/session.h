@@ -26,7 +26,7 @@ struct dialect {
 	/* The session is open: greet. request is what session_open() was given. Returns the dialect's own
 	 * state. */
 	void *(*open)(struct session *session, void *request);
-	/* A text message; valid during the call. Of a WebSocket. */
+	/* A text message, or a binary one where those are taken; valid during the call. Of a WebSocket. */
 	void (*message)(void *state, const char *text, size_t len);
 	/* The user's rights have changed: what was allowed must be asked for again. Not for peers. */
 	void (*access_changed)(void *state);
@@ -42,6 +42,7 @@ struct dialect {
 	/* The session is ending: nothing can be sent any more; release state. */
 	void (*close)(void *state);
 	enum session_transport transport;
+	bool binary;              /* takes binary messages as well */
 	size_t max_message_bytes; /* 0: as the setting of that name says */
 };
 
@@ -75,6 +76,7 @@ void session_refuse(
 
 /* For dialects: a message of a WebSocket, or octets of a stream. */
 void session_send_text(struct session *session, const char *text, size_t len);
+void session_send_binary(struct session *session, const char *octets, size_t len);
 void session_send_octets(struct session *session, const char *octets, size_t len);
 void session_set_patterns(struct session *session, const struct topic *patterns, size_t count);
 /* From now on the client gets cursors (docs/protocol.md, "Cursors"). */

@@ -271,7 +271,11 @@ link_send_with(struct link *l, const char *head, struct slice body)
 	memcpy(text, head, head_len);
 	text[head_len] = ' ';
 	memcpy(text + head_len + 1, body.ptr, body.len);
-	link_send_text(l, text, head_len + 1 + body.len);
+	l->sent_bytes += head_len + 1 + body.len;
+	if (l->session != NULL)
+		session_send_binary(l->session, text, head_len + 1 + body.len);
+	else if (l->client != NULL)
+		ws_client_send_binary(l->client, text, head_len + 1 + body.len);
 	free(text);
 }
 
@@ -622,7 +626,7 @@ link_connect(struct link *l)
 {
 	char *value = secret_header(), *headers = mem_printf("secret: %s\r\n", value);
 	const struct ws_client_options options = {
-	    .headers = headers, .protocol = LINK_PROTOCOL, .connect_ms = LINK_CONNECT_MS};
+	    .headers = headers, .protocol = LINK_PROTOCOL, .binary = true, .connect_ms = LINK_CONNECT_MS};
 
 	ws_client_free(l->client);
 	ws_client_url_free(l->url);
@@ -708,6 +712,7 @@ const struct dialect dialect_link = {
     .message = link_on_session_message,
     .drained = link_on_session_drained,
     .close = link_on_session_close,
+    .binary = true,
     .max_message_bytes = LINK_MESSAGE_BYTES,
 };
 

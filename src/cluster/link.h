@@ -45,7 +45,7 @@ void link_break(struct link *link, const char *reason);
 
 /* Sends one message; while the link is not open it is dropped. */
 void link_send(struct link *link, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* The same: head, a space, and body. */
+/* The same: head, a space, and body; in a binary message. */
 void link_send_with(struct link *link, const char *head, struct slice body);
 /* Octets that wait for the peer. */
 size_t link_backlog(const struct link *link);

@@ -1,7 +1,8 @@
 /*
  * Three things are held here:
  *
- * - what this node has asked others for (fetches), each for a second at most,
+ * - what this node has asked others for (fetches), each for a second at most; and among these what it may be
+ *   publishing itself, just now: those who hear of it are faster than the answer to the one who committed,
  * - what others have asked this node for (answers), sent in pieces that take turns, a window at a time,
  * - what this node keeps for those who will ask (kept): tickets it has read from the log, or published.
  *
@@ -44,7 +45,7 @@
 struct fetch {
 	int64_t request;
 	struct ticket *ticket; /* not ours: it cancels */
-	struct link *link;     /* NULL: it is over, which the ticket is about to be told */
+	struct link *link;     /* NULL: this node itself */
 	struct event *timer;
 	char *buffer;
 	size_t length, size;
@@ -74,6 +75,8 @@ struct slow {
 };
 
 static struct {
+	bool (*is_publishing)(void);
+	bool serving; /* somebody else asks for what is being fetched */
 	int64_t last_request;
 	struct fetch *fetches;
 	TAILQ_HEAD(, answer) answers;
@@ -287,6 +290,7 @@ payload_finish(struct fetch *f, bool whole)
 	char *buffer = f->buffer;
 	struct slice text = {whole && buffer == NULL ? "" : whole ? buffer : NULL, f->length};
 
+	metrics[METRIC_PAYLOADS_FALLBACK_TOTAL] += !whole && f->link != NULL;
 	f->buffer = NULL;
 	payload_cancel(f);
 	ticket_fetched(t, text);
@@ -298,18 +302,28 @@ payload_on_timeout(evutil_socket_t fd, short what, void *arg)
 {
 	struct fetch *f = arg;
 
-	payload_note_slow(link_node(f->link));
+	if (f->link != NULL)
+		payload_note_slow(link_node(f->link));
 	payload_finish(f, false);
+}
+
+/* Is it something that this node may be about to have, for it publishes? */
+static bool
+payload_is_coming(const struct ticket *t)
+{
+	return payload.is_publishing() &&
+	       (payload.serving || payload_is_origin(ticket_origin(t), node_self_id()));
 }
 
 static void *
 payload_fetch(struct ticket *t)
 {
 	struct timeval tv = {PAYLOAD_FETCH_MS / 1000, PAYLOAD_FETCH_MS % 1000 * 1000};
-	struct link *link = payload_choose(t);
+	bool coming = payload_is_coming(t);
+	struct link *link = coming || payload.serving ? NULL : payload_choose(t);
 	struct fetch *f;
 
-	if (link == NULL)
+	if (link == NULL && !coming)
 		return NULL;
 	f = mem_zalloc(sizeof(*f));
 	f->request = ++payload.last_request;
@@ -320,8 +334,9 @@ payload_fetch(struct ticket *t)
 		log_fatal("could not create a timer");
 	event_add(f->timer, &tv);
 	HASH_ADD(hh, payload.fetches, request, sizeof(f->request), f);
-	link_send(link, "want %" PRId64 " %" PRId64 " %zu %.*s %s", f->request, ticket_id(t),
-	    ticket_octets(t), EVENT_SHA256_HEX, ticket_sha256(t), ticket_topic(t));
+	if (link != NULL)
+		link_send(link, "want %" PRId64 " %" PRId64 " %zu %.*s %s", f->request, ticket_id(t),
+		    ticket_octets(t), EVENT_SHA256_HEX, ticket_sha256(t), ticket_topic(t));
 	return f;
 }
 
@@ -335,6 +350,28 @@ payload_find_fetch(const struct link *link, int64_t request)
 
 	HASH_FIND(hh, payload.fetches, &request, sizeof(request), f);
 	return f != NULL && f->link == link ? f : NULL;
+}
+
+/* Is this node itself waited for? */
+static bool
+payload_is_awaited(const struct ticket *t)
+{
+	struct fetch *f, *next;
+
+	HASH_ITER(hh, payload.fetches, f, next)
+	if (f->ticket == t)
+		return f->link == NULL;
+	return false;
+}
+
+void
+payload_settle(void)
+{
+	struct fetch *f, *next;
+
+	HASH_ITER(hh, payload.fetches, f, next)
+	if (f->link == NULL)
+		payload_finish(f, false);
 }
 
 static void
@@ -377,29 +414,15 @@ payload_lack(struct link *link, int64_t request, const char *reason)
 	link_send(link, "lack %" PRId64 " %s", request, reason);
 }
 
-/* Cut between characters. */
-static size_t
-payload_piece_length(struct slice text, size_t offset)
-{
-	size_t len = text.len - offset;
-
-	if (len <= PAYLOAD_PIECE)
-		return len;
-	len = PAYLOAD_PIECE;
-	while (len > PAYLOAD_PIECE - 4 && ((unsigned char)text.ptr[offset + len] & 0xc0) == 0x80)
-		len--;
-	return len;
-}
-
 /* The next piece; true when it was the last. */
 static bool
 payload_send_piece(struct answer *a)
 {
 	struct slice text = ticket_payload(a->ticket, a->frame);
-	size_t len = payload_piece_length(text, a->offset);
+	size_t left = text.len - a->offset, len = left < PAYLOAD_PIECE ? left : PAYLOAD_PIECE;
 	char head[64];
 
-	snprintf(head, sizeof(head), "have %" PRId64 " %zu", a->request, text.len - a->offset - len);
+	snprintf(head, sizeof(head), "have %" PRId64 " %zu", a->request, left - len);
 	link_send_with(a->link, head, (struct slice){text.ptr + a->offset, len});
 	a->offset += len;
 	return a->offset == text.len;
@@ -449,6 +472,20 @@ payload_on_ticket(struct ticket_waiter *waiter)
 	}
 }
 
+/* It is read from the log, unless it may be coming. False: it cannot be had here. */
+static bool
+payload_wait(struct ticket *t, struct ticket_waiter *waiter)
+{
+	if (ticket_state(t) == TICKET_FAILED)
+		return false;
+	if (ticket_state(t) == TICKET_READING ? !payload_is_awaited(t) : !payload.is_publishing())
+		return ticket_wait_for_log(t, waiter);
+	payload.serving = true;
+	ticket_wait(t, waiter);
+	payload.serving = false;
+	return true;
+}
+
 static void
 payload_answer(struct link *link, int64_t request, struct ticket *t)
 {
@@ -463,7 +500,7 @@ payload_answer(struct link *link, int64_t request, struct ticket *t)
 	if (ticket_state(t) == TICKET_READY) {
 		a->frame = ticket_frame(t, MSG_FORM_AWX);
 		payload_pump(link);
-	} else if (ticket_state(t) == TICKET_FAILED || !ticket_wait_for_log(t, &a->waiter)) {
+	} else if (!payload_wait(t, &a->waiter)) {
 		payload_lack(link, request, "it is asked for elsewhere");
 		payload_free_answer(a);
 	}
@@ -581,11 +618,12 @@ payload_on_link_ended(struct link *link)
 /* ---- life ---- */
 
 void
-payload_init(void)
+payload_init(bool (*is_publishing)(void))
 {
 	struct timeval tv = {PAYLOAD_SWEEP_MS / 1000, 0};
 
 	memset(&payload, 0, sizeof(payload));
+	payload.is_publishing = is_publishing;
 	TAILQ_INIT(&payload.answers);
 	TAILQ_INIT(&payload.kept);
 	payload.sweep = event_new(loop_base(), -1, EV_PERSIST, payload_on_sweep, NULL);

@@ -13,7 +13,8 @@
 struct link;
 struct ticket_source;
 
-void payload_init(void);
+/* is_publishing: is a transaction under way whose big payloads will be given to payload_keep()? */
+void payload_init(bool (*is_publishing)(void));
 void payload_free(void);
 
 /* For ticket_init(). */
@@ -21,6 +22,8 @@ extern const struct ticket_source payload_source;
 
 /* Keeps a payload that this node has published, for those who will ask. topic in its written form. */
 void payload_keep(int64_t id, const struct topic *topic, struct slice payload);
+/* All that was published has been given: who waited for it, and it was something else, waits no longer. */
+void payload_settle(void);
 
 /* What links tell. */
 

@@ -223,6 +223,12 @@ ws_send_text(struct ws *ws, const char *data, size_t len)
 }
 
 void
+ws_send_binary(struct ws *ws, const char *data, size_t len)
+{
+	ws_queue(ws, WSLAY_BINARY_FRAME, data, len);
+}
+
+void
 ws_send_ping(struct ws *ws)
 {
 	ws_queue(ws, WSLAY_PING, NULL, 0);

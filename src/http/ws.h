@@ -47,6 +47,7 @@ bool ws_feed(struct ws *ws, const uint8_t *data, size_t len) __attribute__((warn
 /* For clients, and for what is not shared; frames that many sessions get are made once by ws_frame_header().
  */
 void ws_send_text(struct ws *ws, const char *data, size_t len);
+void ws_send_binary(struct ws *ws, const char *data, size_t len);
 void ws_send_ping(struct ws *ws);
 /* Sends a close frame; the peer's answer comes by ws_feed(). reason is cut to 123 octets. */
 void ws_send_close(struct ws *ws, enum ws_close_code code, const char *reason);

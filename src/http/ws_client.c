@@ -71,6 +71,7 @@ struct ws_client {
 	void *arg;
 	const struct ws_client_url *url;
 	char *token, *headers, *protocol;
+	bool binary;
 	int64_t connect_ms;
 	SSL_CTX *tls;
 	struct addrinfo *addresses, *next_address;
@@ -251,7 +252,7 @@ ws_client_on_message(void *arg, bool text, const uint8_t *data, size_t len)
 	struct ws_client *c = arg;
 
 	assert(c->magic == WS_CLIENT_MAGIC);
-	if (text && c->state == WS_CLIENT_OPEN)
+	if ((text || c->binary) && c->state == WS_CLIENT_OPEN)
 		c->ops->on_message(c->arg, (const char *)data, len);
 }
 
@@ -587,6 +588,7 @@ ws_client_new(const struct ws_client_url *url, const struct ws_client_options *o
 	c->token = options->token != NULL ? mem_strdup(options->token) : NULL;
 	c->headers = options->headers != NULL ? mem_strdup(options->headers) : NULL;
 	c->protocol = options->protocol != NULL ? mem_strdup(options->protocol) : NULL;
+	c->binary = options->binary;
 	c->connect_ms = options->connect_ms > 0 ? options->connect_ms : WS_CLIENT_CONNECT_MS;
 	c->timer = evtimer_new(loop_base(), ws_client_on_timer, c);
 	if (c->timer == NULL)
@@ -632,6 +634,14 @@ ws_client_send(struct ws_client *c, const char *text, size_t len)
 	assert(c->magic == WS_CLIENT_MAGIC);
 	if (c->state == WS_CLIENT_OPEN)
 		ws_send_text(c->ws, text, len);
+}
+
+void
+ws_client_send_binary(struct ws_client *c, const char *octets, size_t len)
+{
+	assert(c->magic == WS_CLIENT_MAGIC);
+	if (c->state == WS_CLIENT_OPEN)
+		ws_send_binary(c->ws, octets, len);
 }
 
 size_t

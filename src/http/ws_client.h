@@ -37,7 +37,7 @@ struct ws_client_end {
 struct ws_client_ops {
 	/* The handshake is done. */
 	void (*on_open)(void *arg);
-	/* A text message; valid during the call. */
+	/* A text message, or a binary one where those are taken; valid during the call. */
 	void (*on_message)(void *arg, const char *text, size_t len);
 	/* The last call; not made when the client is freed first. */
 	void (*on_end)(void *arg, const struct ws_client_end *end);
@@ -49,6 +49,7 @@ struct ws_client_options {
 	const char *token;    /* a Bearer token; NULL for none */
 	const char *headers;  /* further lines of the request, each ended by CRLF; NULL for none */
 	const char *protocol; /* the subprotocol, which the server must take; NULL for none */
+	bool binary;          /* binary messages are taken as well */
 	int64_t connect_ms;   /* for each step until the handshake is done; 0: 10 s */
 };
 
@@ -61,6 +62,7 @@ void ws_client_free(struct ws_client *client);
 
 /* While open; else it is dropped. */
 void ws_client_send(struct ws_client *client, const char *text, size_t len);
+void ws_client_send_binary(struct ws_client *client, const char *octets, size_t len);
 /* Octets that wait for the server. */
 size_t ws_client_backlog(const struct ws_client *client);
 /* Closes normally; on_end comes when the server has closed too, or soon without it. */

@@ -62,8 +62,7 @@ struct publish {
 
 static struct {
 	const char *conninfo;
-	const char *(*origin)(void);
-	void (*keep)(int64_t id, const struct topic *topic, struct slice payload);
+	const struct publisher_ops *ops;
 	struct pg_query_pool *pool; /* NULL before the first request */
 	struct publish_list waiting, batch, alone;
 	size_t queued_bytes; /* of those that have not been answered */
@@ -189,7 +188,7 @@ publisher_keep_ticket(const PGresult *result, int row, const char *id)
 	metrics[METRIC_PUBLISHED_TICKETS_TOTAL]++;
 	if (written != NULL && payload != NULL &&
 	    topic_parse((struct slice){written, strlen(written)}, false, &topic))
-		publisher.keep(strtoimax(id, NULL, 10), &topic,
+		publisher.ops->keep(strtoimax(id, NULL, 10), &topic,
 		    (struct slice){payload, pg_result_length(result, row, COLUMN_TICKET_PAYLOAD)});
 }
 
@@ -324,6 +323,7 @@ publisher_on_answer(void *arg, enum pg_query_status status, const PGresult *resu
 		    "the database session was lost: it may have been published");
 		break;
 	}
+	publisher.ops->settled();
 	loop_task_queue(&publisher.pump);
 }
 
@@ -387,7 +387,7 @@ publisher_pump(void *arg)
 	publisher.sent_us = loop_now_us();
 	metrics[METRIC_PUBLISH_TRANSACTIONS_TOTAL]++;
 	(void)pg_query_send(publisher.pool, PUBLISHER_SQL, 2,
-	    (const char *const[]){publisher.origin(), requests}, 0, publisher_on_answer, NULL);
+	    (const char *const[]){publisher.ops->origin(), requests}, 0, publisher_on_answer, NULL);
 	free(requests);
 }
 
@@ -417,13 +417,11 @@ publisher_on_state(void *arg, bool up)
 /* ---- public ---- */
 
 void
-publisher_init(const char *conninfo, const char *(*origin)(void),
-    void (*keep)(int64_t id, const struct topic *topic, struct slice payload))
+publisher_init(const char *conninfo, const struct publisher_ops *ops)
 {
 	memset(&publisher, 0, sizeof(publisher));
 	publisher.conninfo = conninfo;
-	publisher.origin = origin;
-	publisher.keep = keep;
+	publisher.ops = ops;
 	TAILQ_INIT(&publisher.waiting);
 	TAILQ_INIT(&publisher.batch);
 	TAILQ_INIT(&publisher.alone);
@@ -498,6 +496,12 @@ publisher_cancel(struct publish *p)
 	publish_mute(p);
 	if (p->list != &publisher.batch)
 		publish_free(p);
+}
+
+bool
+publisher_is_busy(void)
+{
+	return !TAILQ_EMPTY(&publisher.batch);
 }
 
 bool

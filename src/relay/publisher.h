@@ -28,10 +28,15 @@ struct publish_answer {
 };
 typedef void (*publish_done)(void *arg, const struct publish_answer *answer);
 
-/* origin tells this node's id; keep is given each payload that went out as a ticket, the topic in its written
- * form. */
-void publisher_init(const char *conninfo, const char *(*origin)(void),
-    void (*keep)(int64_t id, const struct topic *topic, struct slice payload));
+struct publisher_ops {
+	/* This node's id. */
+	const char *(*origin)(void);
+	/* A payload that went out as a ticket; the topic in its written form. */
+	void (*keep)(int64_t id, const struct topic *topic, struct slice payload);
+	/* The transaction that was under way is over: all that it published big has been given to keep. */
+	void (*settled)(void);
+};
+void publisher_init(const char *conninfo, const struct publisher_ops *ops);
 /* What waits is answered PUBLISH_UNAVAILABLE; the node is ending. */
 void publisher_give_up(void);
 /* The same, and frees what it holds. */
@@ -46,6 +51,8 @@ struct publish *publisher_send(
 /* Nobody waits for the answer any more: what has not been sent is dropped, what has been is published. */
 void publisher_cancel(struct publish *publish);
 
+/* Is a transaction under way? */
+bool publisher_is_busy(void);
 /* Nothing waits, and no transaction is under way. */
 bool publisher_is_idle(void);
 

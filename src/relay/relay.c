@@ -109,8 +109,8 @@ relay_notify_elsewhere(void *arg, const char *sql, const char *const params[PG_L
 {
 	if (relay.beat != NULL)
 		return false;
-	relay.beat =
-	    pg_query_ask(relay.pool, sql, PG_LISTEN_PARAMS, params, conf.probe_timeout_ms, relay_on_beat_answer, NULL);
+	relay.beat = pg_query_ask(
+	    relay.pool, sql, PG_LISTEN_PARAMS, params, conf.probe_timeout_ms, relay_on_beat_answer, NULL);
 	return true;
 }
 
@@ -155,8 +155,8 @@ relay_add_reason(char **reasons, const char *part, const char *reason)
 static void
 relay_add_lag(char **reasons)
 {
-	char *reason = mem_printf("catching up for %lld s: %s", (long long)stream_behind_ms() / 1000,
-	    stream_behind_reason());
+	char *reason = mem_printf(
+	    "catching up for %lld s: %s", (long long)stream_behind_ms() / 1000, stream_behind_reason());
 
 	relay_add_reason(reasons, "events", reason);
 	free(reason);
@@ -208,8 +208,8 @@ static const struct pg_listen_ops relay_listen_ops = {relay_on_listening, relay_
     relay_notify_elsewhere, relay_on_event, relay_on_heartbeat};
 static const struct stream_ops relay_stream_ops = {
     relay_on_access, announcer_settings_changed, announcer_heard, heartbeat_hasten};
-static const struct node_ops relay_node_ops = {
-    mesh_on_heard, heartbeat_hasten, mesh_on_forgotten};
+static const struct node_ops relay_node_ops = {mesh_on_heard, heartbeat_hasten, mesh_on_forgotten};
+static const struct publisher_ops relay_publisher_ops = {node_self_id, payload_keep, payload_settle};
 static const struct http_server_ops relay_http_ops = {relay_readiness};
 
 /* ---- signals ---- */
@@ -333,11 +333,11 @@ relay_start_parts(int schema_version)
 	relay.listen = pg_listen_new(conf.database, &relay_listen_ops, NULL);
 	node_init(heartbeat_node(), heartbeat_boot(), &relay_node_ops);
 	mesh_init();
-	payload_init();
+	payload_init(publisher_is_busy);
 	status_init(relay_address(), relay_is_ready);
 	ticket_init(relay.pool, &payload_source);
 	auth_init(relay.pool);
-	publisher_init(conf.database, heartbeat_node, payload_keep);
+	publisher_init(conf.database, &relay_publisher_ops);
 	rotation_start(relay.pool);
 	announcer_start(relay.pool, conf.database, relay_hears);
 	health_start(relay.pool);

@@ -309,8 +309,12 @@ ticket_new_of(int64_t id, const struct topic *topic, struct slice payload, struc
 
 	ticket_digest(payload, hex);
 	t = ticket_new(id, topic, payload.len, hex, origin);
-	if (t->state == TICKET_UNREAD)
+	if (t->fetch != NULL)
+		ticket_cache.source->cancel(t->fetch);
+	if (t->fetch != NULL || t->state == TICKET_UNREAD) {
+		t->fetch = NULL;
 		ticket_take(t, payload);
+	}
 	return t;
 }
 
@@ -383,7 +387,6 @@ ticket_fetched(struct ticket *t, struct slice payload)
 		    "what another node gave for event %lld is not what its ticket announced; the log is read",
 		    (long long)t->id);
 	}
-	metrics[METRIC_PAYLOADS_FALLBACK_TOTAL]++;
 	ticket_read_log(t);
 }
 
