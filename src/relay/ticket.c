@@ -62,14 +62,15 @@ ticket_init(struct pg_query_pool *pool, const struct ticket_source *source)
 	TAILQ_INIT(&ticket_cache.list);
 }
 
-/* A forged one, of another topic than the event's, must not get its payload. */
+/* A forged one, of another topic or length than the event's, must not get its payload. */
 static struct ticket *
-ticket_find(int64_t id, const char *topic, const char *sha256)
+ticket_find(int64_t id, const char *topic, size_t octets, const char *sha256)
 {
 	struct ticket *t;
 
 	HASH_FIND(hh, ticket_cache.by_id, &id, sizeof(id), t);
-	return t != NULL && memcmp(t->sha256, sha256, sizeof(t->sha256)) == 0 && strcmp(t->topic, topic) == 0
+	return t != NULL && t->octets == octets && memcmp(t->sha256, sha256, sizeof(t->sha256)) == 0 &&
+		       strcmp(t->topic, topic) == 0
 		   ? t
 		   : NULL;
 }
@@ -90,7 +91,7 @@ ticket_new(int64_t id, const struct topic *topic, size_t octets, const char *sha
 {
 	char *text = mem_printf("%.*s.%.*s.%.*s", (int)topic->type.len, topic->type.ptr,
 	    (int)topic->action.len, topic->action.ptr, (int)topic->key.len, topic->key.ptr);
-	struct ticket *t = ticket_find(id, text, sha256);
+	struct ticket *t = ticket_find(id, text, octets, sha256);
 
 	if (t != NULL) {
 		free(text);
@@ -281,6 +282,7 @@ ticket_fail(struct ticket *t, const char *reason)
 static void
 ticket_take(struct ticket *t, struct slice payload)
 {
+	assert(payload.len == t->octets);
 	t->frames[MSG_FORM_AWX] = msg_make_frame(MSG_FORM_AWX, NULL, payload);
 	ticket_enter(t, TICKET_READY);
 	ticket_trim_cache();
@@ -383,6 +385,7 @@ ticket_fetched(struct ticket *t, struct slice payload)
 	}
 	if (payload.ptr != NULL) {
 		metrics[METRIC_PAYLOADS_WRONG_TOTAL]++;
+		metrics[METRIC_PAYLOADS_FALLBACK_TOTAL]++;
 		log_warning("cluster",
 		    "what another node gave for event %lld is not what its ticket announced; the log is read",
 		    (long long)t->id);
@@ -398,19 +401,26 @@ ticket_payload(const struct ticket *t, struct span frame)
 	return (struct slice){(const char *)end - t->octets, t->octets};
 }
 
+/* Out of the AWX frame. */
+static void
+ticket_make_frame(struct ticket *t, enum msg_form form)
+{
+	struct topic topic;
+
+	if (!topic_parse((struct slice){t->topic, strlen(t->topic)}, false, &topic))
+		abort(); /* it was made of one */
+	t->frames[form] = msg_make_frame(form, &topic, ticket_payload(t, t->frames[MSG_FORM_AWX]));
+	ticket_cache.bytes += t->frames[form].length;
+}
+
 struct span
 ticket_frame(struct ticket *t, enum msg_form form)
 {
-	struct span *frame = &t->frames[form], awx = t->frames[MSG_FORM_AWX];
-	struct topic topic;
+	struct span *frame = &t->frames[form];
 
 	assert(t->magic == TICKET_MAGIC && t->state == TICKET_READY);
-	if (!topic_parse((struct slice){t->topic, strlen(t->topic)}, false, &topic))
-		abort(); /* it was made of one */
-	if (frame->block == NULL) {
-		*frame = msg_make_frame(form, &topic, ticket_payload(t, awx));
-		ticket_cache.bytes += frame->length;
-	}
+	if (frame->block == NULL)
+		ticket_make_frame(t, form);
 	block_ref(frame->block);
 	return *frame;
 }

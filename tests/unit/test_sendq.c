@@ -494,6 +494,34 @@ test_ticket_truncate(struct pg_query_pool *pool, int fds[2])
 	is_int((long long)metrics[METRIC_QUERIES_PENDING], 0, "with the last reference its query goes");
 }
 
+/* Of one event there is one ticket, but a forged one, of another length or topic, is not taken for it. */
+static void
+test_ticket_sharing(void)
+{
+	static const struct topic topic = {{"t", 1}, {"a", 1}, {"k", 1}},
+				  other = {{"t", 1}, {"a", 1}, {"l", 1}};
+	static const struct slice payload = {"{\"text\": \"of a big event\"}", 27}, origin = {"-", 1};
+	struct ticket *first = ticket_new_of(7, &topic, payload, origin), *second;
+	char sha256[EVENT_SHA256_HEX];
+
+	memcpy(sha256, ticket_sha256(first), sizeof(sha256));
+	second = ticket_new(7, &topic, payload.len, sha256, origin);
+	ok(second == first && ticket_state(second) == TICKET_READY,
+	    "a second ticket of an event is the first");
+	ticket_unref(second);
+	second = ticket_new(7, &other, payload.len, sha256, origin);
+	ok(second != first && ticket_state(second) == TICKET_UNREAD, "not of another topic");
+	ticket_unref(second);
+	ticket_unref(first);
+	first = ticket_new(7, &topic, payload.len + 1, sha256, origin);
+	second = ticket_new_of(7, &topic, payload, origin);
+	ok(second != first && ticket_state(first) == TICKET_UNREAD,
+	    "nor of another length, though it was first");
+	is_int((long long)ticket_octets(second), (long long)payload.len, "the true one has its own");
+	ticket_unref(first);
+	ticket_unref(second);
+}
+
 static void
 test_tickets(void)
 {
@@ -510,6 +538,7 @@ test_tickets(void)
 	pair_open(fds);
 	test_ticket_place(pool, fds);
 	test_ticket_truncate(pool, fds);
+	test_ticket_sharing();
 	pair_close(fds);
 	pg_query_pool_free(pool);
 	loop_free();
