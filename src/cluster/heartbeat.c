@@ -41,8 +41,9 @@ static struct {
 	uint64_t boot;
 	json_int_t counter;
 	int64_t sent_us;
-	bool under_way; /* it has not come back yet */
-	bool hasty;     /* then the next is to follow at once */
+	int64_t time_us; /* of the last one, since 1970 */
+	bool under_way;  /* it has not come back yet */
+	bool hasty;      /* then the next is to follow at once */
 	bool ending, offline_sent, ended;
 } heartbeat;
 
@@ -58,10 +59,11 @@ heartbeat_make(const char *action)
 	gethostname(hostname, sizeof(hostname) - 1);
 	gettimeofday(&now, NULL);
 	snprintf(boot, sizeof(boot), "%016" PRIx64, heartbeat.boot);
+	heartbeat.time_us = (int64_t)now.tv_sec * 1000000 + now.tv_usec;
 	beat = json_pack("{ss ss? ss ss ss ss ss si ss sI sI}", "hostname", hostname, "ip", heartbeat.host,
 	    "action", action, "node", heartbeat.node, "boot", boot, "cluster", conf.cluster, "scheme",
 	    heartbeat.tls ? "wss" : "ws", "port", heartbeat.port, "version", PACKAGE_VERSION, "time",
-	    (json_int_t)now.tv_sec * 1000000 + now.tv_usec, "counter", ++heartbeat.counter);
+	    (json_int_t)heartbeat.time_us, "counter", ++heartbeat.counter);
 	text = beat != NULL ? json_dumps(beat, JSON_COMPACT) : NULL;
 	if (text == NULL)
 		log_fatal("out of memory");
@@ -71,9 +73,10 @@ heartbeat_make(const char *action)
 
 /* What the key of a heartbeat is made of. The caller releases it with free(). */
 static char *
-heartbeat_key_text(const char *node, uint64_t boot, int64_t counter)
+heartbeat_key_text(const char *node, uint64_t boot, int64_t counter, int64_t time_us)
 {
-	return mem_printf(HEARTBEAT_LABEL "\n%s\n%016" PRIx64 "\n%" PRId64, node, boot, counter);
+	return mem_printf(
+	    HEARTBEAT_LABEL "\n%s\n%016" PRIx64 "\n%" PRId64 "\n%" PRId64, node, boot, counter, time_us);
 }
 
 static bool
@@ -82,7 +85,7 @@ heartbeat_send(const char *action)
 	char *text = heartbeat_make(action), *key_text;
 	char inner[SECRET_BLOCK_SIZE], outer[SECRET_BLOCK_SIZE];
 
-	key_text = heartbeat_key_text(heartbeat.node, heartbeat.boot, heartbeat.counter);
+	key_text = heartbeat_key_text(heartbeat.node, heartbeat.boot, heartbeat.counter, heartbeat.time_us);
 	if (secret_is_set())
 		secret_signing_blocks(key_text, inner, outer);
 	heartbeat.sent_us = loop_now_us();
@@ -268,7 +271,7 @@ heartbeat_verify(struct beat *b, const char *payload, size_t len)
 	    len > tail && memcmp(end - tail, HEARTBEAT_HMAC, head) == 0 && memcmp(end - 2, "\"}", 2) == 0;
 	if (!b->sealed)
 		return;
-	key_text = heartbeat_key_text(b->node, b->boot, b->counter);
+	key_text = heartbeat_key_text(b->node, b->boot, b->counter, b->time_us);
 	b->right = secret_verify_by(key_text, payload, len - tail, end - 2 - SECRET_HEX, SECRET_HEX);
 	free(key_text);
 }

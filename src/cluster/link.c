@@ -200,6 +200,15 @@ link_on_lost(struct link *l, const char *reason)
 	link_let_go(l);
 }
 
+/* It may hold anything that the other side sent, cut anywhere; a close frame's reason must be UTF-8. */
+static void
+link_make_printable(char *text)
+{
+	for (char *p = text; *p != '\0'; p++)
+		if ((unsigned char)*p < 0x20 || (unsigned char)*p >= 0x7f)
+			*p = '?';
+}
+
 /* What the peer did or is makes it none of ours: it is told, and the log. */
 static void
 link_refuse(struct link *l, enum metric count, const char *fmt, ...)
@@ -212,6 +221,7 @@ link_refuse(struct link *l, enum metric count, const char *fmt, ...)
 	va_start(ap, fmt);
 	reason = mem_vprintf(fmt, ap);
 	va_end(ap);
+	link_make_printable(reason);
 	metrics[count]++;
 	if (log_limit_pass(&limits[count], LINK_LOG_SECONDS, &more))
 		log_warning(l->subject, "refused: %s (%lu more such lines)", reason, more);

@@ -54,6 +54,16 @@ mesh_tell_ended(struct link *link)
 	status_on_link_ended(link);
 }
 
+static void
+mesh_forget(struct peer *p)
+{
+	HASH_DEL(mesh.peers, p);
+	event_free(p->retry);
+	free(p->error);
+	free(p->id);
+	free(p);
+}
+
 /* ---- dialling ---- */
 
 static void
@@ -172,7 +182,9 @@ mesh_on_ended(struct link *link, const char *reason)
 			log_warning("cluster", "no link to node \"%s\": %s (%lu more attempts before)", p->id,
 			    reason, more);
 	}
-	if (!mesh.stopping)
+	if (node_find_peer(p->id) == NULL && p->dialling == NULL && p->link == NULL)
+		mesh_forget(p); /* no heartbeat has told of it */
+	else if (!mesh.stopping)
 		mesh_pause(p);
 }
 
@@ -222,16 +234,6 @@ mesh_error(const char *node)
 }
 
 /* ---- life ---- */
-
-static void
-mesh_forget(struct peer *p)
-{
-	HASH_DEL(mesh.peers, p);
-	event_free(p->retry);
-	free(p->error);
-	free(p->id);
-	free(p);
-}
 
 void
 mesh_on_forgotten(const char *id)

@@ -28,6 +28,7 @@ static struct {
 	struct node *table;
 	char *self_id;
 	uint64_t self_boot;
+	int64_t started_us; /* since 1970 */
 	int64_t self_heard_ms;
 	const struct node_ops *ops;
 	struct event *sweep;
@@ -318,8 +319,9 @@ node_judge_signed(const struct beat *b)
 
 	gettimeofday(&now, NULL);
 	skew_s = b->time_us / 1000000 - now.tv_sec;
-	if (strcmp(b->node, nodes.self_id) == 0)
-		return NODE_DOUBLE;
+	if (strcmp(b->node, nodes.self_id) ==
+	    0) /* one that came before this node began is its own, played again */
+		return b->time_us < nodes.started_us ? NODE_FORGED : NODE_DOUBLE;
 	key = node_peer_key(b->node);
 	n = node_find(key);
 	free(key);
@@ -399,9 +401,11 @@ node_on_sweep(evutil_socket_t fd, short what, void *arg)
 void
 node_init(const char *self_id, uint64_t self_boot, const struct node_ops *ops)
 {
-	struct timeval tv = {0, NODE_SWEEP_MS * 1000};
+	struct timeval tv = {0, NODE_SWEEP_MS * 1000}, now;
 
 	memset(&nodes, 0, sizeof(nodes));
+	gettimeofday(&now, NULL);
+	nodes.started_us = (int64_t)now.tv_sec * 1000000 + now.tv_usec;
 	nodes.self_id = mem_strdup(self_id);
 	nodes.self_boot = self_boot;
 	nodes.ops = ops;

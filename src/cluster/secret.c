@@ -27,6 +27,7 @@
 
 /* A header that came. */
 struct secret_seen {
+	bool once; /* on a link */
 	char hex[SECRET_HEX];
 	char *address;
 	int64_t until_s;
@@ -309,9 +310,10 @@ secret_is_fresh(const struct secret_header *h, const char *address, bool once, i
 	secret_forget_old(now_s);
 	HASH_FIND(hh, secret_seen, h->hex, SECRET_HEX, seen);
 	if (seen != NULL)
-		return !once && strcmp(seen->address, address) == 0;
+		return !once && !seen->once && strcmp(seen->address, address) == 0;
 	seen = mem_zalloc(sizeof(*seen));
 	memcpy(seen->hex, h->hex, SECRET_HEX);
+	seen->once = once;
 	seen->address = mem_strdup(address);
 	seen->until_s = now_s + 2 * SECRET_CLOCK_S;
 	HASH_ADD(hh, secret_seen, hex, SECRET_HEX, seen);
@@ -324,8 +326,8 @@ secret_check_header(const char *value, const char *address, bool once, int64_t *
 	struct secret_header h;
 	int64_t now_s = time(NULL);
 
-	if (!secret_parse_header(value, &h))
-		return SECRET_MALFORMED;
+	if (!secret_parse_header(value, &h) || (!once && strchr(h.nonce, '.') != NULL))
+		return SECRET_MALFORMED; /* AWX's relays write no fraction: it was withheld from a link */
 	*skew_s = h.time_s - now_s;
 	if (!secret_header_is_signed(&h))
 		return SECRET_WRONG;

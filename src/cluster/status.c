@@ -17,7 +17,8 @@
 #include <string.h>
 #include <sys/queue.h>
 
-#define STATUS_WAIT_MS 1000
+#define STATUS_WAIT_MS     1000
+#define STATUS_BACKLOG_MAX (1024 * 1024) /* who does not read gets no more answers */
 
 struct question {
 	TAILQ_ENTRY(question) entry;
@@ -286,7 +287,7 @@ status_on_message(struct link *link, struct slice word, struct slice rest)
 		link_break(link, "a malformed question or answer");
 	else if (!ask)
 		status_take_answer(link, number, rest);
-	else if (slice_is(rest, "status"))
+	else if (slice_is(rest, "status") && link_backlog(link) < STATUS_BACKLOG_MAX)
 		status_answer(link, number);
 }
 

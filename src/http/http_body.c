@@ -59,11 +59,15 @@ struct http_body {
 	size_t head_len;
 	size_t length;                /* of the body, by its Content-Length */
 	struct auth_request *auth;    /* ASKING */
-	TAILQ_ENTRY(http_body) entry; /* WAITING */
+	int64_t user_id;              /* WAITING, ADMITTED */
+	TAILQ_ENTRY(http_body) entry; /* WAITING, ADMITTED */
 	struct event *timer;          /* WAITING; NULL before */
 	const struct http_body_refusal *refusal;
 	struct loop_task refuse;
 	size_t thrown; /* octets thrown away, REFUSED */
+	int64_t
+	    admitted_ms; /* ADMITTED; and the octets that have come since, and had come when the deadline was set */
+	size_t come, asked;
 };
 
 static const struct http_body_refusal http_body_too_large = {
@@ -81,8 +85,9 @@ static const struct http_body_refusal http_body_no_room = {503, "Service Unavail
 
 static struct {
 	size_t bytes; /* of those that are ADMITTED */
-	TAILQ_HEAD(, http_body) waiting;
-} http_bodies = {0, TAILQ_HEAD_INITIALIZER(http_bodies.waiting)};
+	TAILQ_HEAD(http_body_list, http_body) waiting, admitted;
+} http_bodies = {
+    0, TAILQ_HEAD_INITIALIZER(http_bodies.waiting), TAILQ_HEAD_INITIALIZER(http_bodies.admitted)};
 
 static void http_body_enter(struct http_body *b, enum http_body_state state);
 
@@ -168,20 +173,37 @@ http_body_refuse_with(struct http_body *b, const struct http_body_refusal *refus
 
 /* ---- room ---- */
 
+static size_t
+http_body_bytes_of(int64_t user_id)
+{
+	struct http_body *b;
+	size_t bytes = 0;
+
+	TAILQ_FOREACH (b, &http_bodies.admitted, entry)
+		if (b->user_id == user_id)
+			bytes += b->length;
+	return bytes;
+}
+
+/* A user may have half of it: one who sends slowly leaves the others theirs. */
 static bool
 http_body_has_room(const struct http_body *b)
 {
-	return http_bodies.bytes == 0 ||
-	       http_bodies.bytes + b->length <= HTTP_BODY_ROOM * (size_t)conf.max_publish_bytes;
+	size_t room = HTTP_BODY_ROOM * (size_t)conf.max_publish_bytes, own = http_body_bytes_of(b->user_id);
+
+	return http_bodies.bytes + b->length <= room && (own == 0 || own + b->length <= room / 2);
 }
 
 static void
 http_body_admit_waiting(void)
 {
-	struct http_body *b;
+	struct http_body *b, *next;
 
-	while ((b = TAILQ_FIRST(&http_bodies.waiting)) != NULL && http_body_has_room(b))
-		http_body_enter(b, BODY_ADMITTED);
+	for (b = TAILQ_FIRST(&http_bodies.waiting); b != NULL; b = next) {
+		next = TAILQ_NEXT(b, entry);
+		if (http_body_has_room(b))
+			http_body_enter(b, BODY_ADMITTED);
+	}
 }
 
 static void
@@ -212,14 +234,26 @@ http_body_count(struct http_body *b, bool in)
 	metrics[METRIC_BODIES_BYTES] = (double)http_bodies.bytes;
 }
 
+/* Each second that it takes beyond handshake_timeout must have brought its octets. */
+static void
+http_body_set_deadline(struct http_body *b)
+{
+	int64_t spent_ms = loop_now_ms() - b->admitted_ms;
+
+	b->asked = b->come;
+	http_greeting_extend(
+	    b->bev, conf.handshake_timeout_ms + (int64_t)(b->come / HTTP_BODY_PACE) * 1000 - spent_ms);
+}
+
 static void
 http_body_admit(struct http_body *b)
 {
 	http_body_count(b, true);
+	TAILQ_INSERT_TAIL(&http_bodies.admitted, b, entry);
+	b->admitted_ms = loop_now_ms();
 	if (http_body_connection(b) != NULL)
 		bufferevent_enable(b->bev, EV_READ);
-	http_greeting_extend(
-	    b->bev, conf.handshake_timeout_ms + (int64_t)(b->length / HTTP_BODY_PACE) * 1000);
+	http_body_set_deadline(b);
 }
 
 static void
@@ -228,6 +262,9 @@ http_body_enter(struct http_body *b, enum http_body_state state)
 	if (b->state == BODY_WAITING) {
 		TAILQ_REMOVE(&http_bodies.waiting, b, entry);
 		event_del(b->timer);
+	} else if (b->state == BODY_ADMITTED) {
+		TAILQ_REMOVE(&http_bodies.admitted, b, entry);
+		http_body_count(b, false);
 	}
 	b->state = state;
 	switch (state) {
@@ -261,6 +298,7 @@ http_body_on_auth(void *arg, enum auth_verdict verdict, const struct auth_user *
 	b->auth = NULL;
 	switch (verdict) {
 	case AUTH_ACCEPTED:
+		b->user_id = user->id;
 		http_body_enter(b, BODY_WAITING);
 		http_body_admit_waiting();
 		break;
@@ -378,11 +416,13 @@ http_body_look(struct http_body *b)
 {
 	size_t known = b->head_len < 5 ? b->head_len : 5;
 
-	if (memcmp(b->head, "POST ", known) != 0 || b->head_len > HTTP_HEADERS_SIZE) {
+	if (memcmp(b->head, "POST ", known) != 0) {
 		http_body_enter(b, BODY_SMALL);
 	} else if (http_body_head_is_whole(b)) {
 		b->head[b->head_len] = '\0';
 		http_body_judge(b, b->head);
+	} else if (b->head_len > HTTP_HEADERS_SIZE) {
+		http_body_enter(b, BODY_SMALL);
 	}
 }
 
@@ -419,8 +459,13 @@ http_body_on_added(struct evbuffer *input, const struct evbuffer_cb_info *info, 
 {
 	struct http_body *b = arg;
 
-	if (b->state == BODY_HEAD)
+	if (b->state == BODY_HEAD) {
 		http_body_take(b, input, info->n_added);
+	} else if (b->state == BODY_ADMITTED) {
+		b->come += info->n_added;
+		if (b->come - b->asked >= HTTP_BODY_PACE)
+			http_body_set_deadline(b);
+	}
 	if ((b->state == BODY_ASKING || b->state == BODY_WAITING) &&
 	    evbuffer_get_length(input) > HTTP_BODY_SMALL)
 		bufferevent_disable(b->bev, EV_READ);
@@ -464,8 +509,6 @@ http_body_free(struct http_body *b)
 {
 	assert(b->magic == HTTP_BODY_MAGIC);
 	evbuffer_remove_cb_entry(bufferevent_get_input(b->bev), b->added);
-	if (b->state == BODY_ADMITTED)
-		http_body_count(b, false);
 	http_body_enter(b, BODY_SMALL);
 	loop_task_cancel(&b->refuse);
 	if (b->auth != NULL)

@@ -125,9 +125,10 @@ static void
 http_publish_send(struct evhttp_request *req, int64_t user_id)
 {
 	struct evbuffer *input = evhttp_request_get_input_buffer(req);
-	size_t len = evbuffer_get_length(input), events;
+	size_t len = evbuffer_get_length(input);
 	const char *body = len > 0 ? (const char *)evbuffer_pullup(input, -1) : "";
 	struct publish_body_error error;
+	struct publish_body checked;
 	struct http_publish *h;
 
 	if (len > (size_t)conf.max_publish_bytes) {
@@ -136,13 +137,13 @@ http_publish_send(struct evhttp_request *req, int64_t user_id)
 		    "the request is larger than max_publish_bytes; publish in several", -1);
 		return;
 	}
-	if (!publish_body_check(body, len, &events, &error)) {
+	if (!publish_body_check(body, len, &checked, &error)) {
 		metrics[METRIC_PUBLISH_REFUSED_TOTAL]++;
 		http_reply_error(req, HTTP_BADREQUEST, "Bad Request", error.text, error.index);
 		return;
 	}
 	h = mem_zalloc(sizeof(*h));
-	h->publish = publisher_send(user_id, body, len, events, http_publish_on_answer, h);
+	h->publish = publisher_send(user_id, body, len, &checked, http_publish_on_answer, h);
 	if (h->publish == NULL) {
 		free(h);
 		http_reply_error(req, HTTP_SERVUNAVAIL, "Service Unavailable",

@@ -242,8 +242,10 @@ ws_send_close(struct ws *ws, enum ws_close_code code, const char *reason)
 	assert(ws->magic == WS_MAGIC);
 	if (wslay_event_get_close_sent(ws->ctx))
 		return;
-	if (wslay_event_queue_close(ws->ctx, (uint16_t)code, (const uint8_t *)reason,
-		len < WS_REASON_MAX ? len : WS_REASON_MAX) == 0)
+	if (len > WS_REASON_MAX)
+		for (len = WS_REASON_MAX; len > 0 && ((unsigned char)reason[len] & 0xc0) == 0x80;)
+			len--; /* between characters */
+	if (wslay_event_queue_close(ws->ctx, (uint16_t)code, (const uint8_t *)reason, len) == 0)
 		(void)wslay_event_send(ws->ctx);
 }
 

@@ -471,25 +471,26 @@ publish_scan_list(struct publish_scan *s, size_t *events)
 }
 
 bool
-publish_body_check(const char *body, size_t len, size_t *events, struct publish_body_error *error)
+publish_body_check(const char *text, size_t len, struct publish_body *body, struct publish_body_error *error)
 {
-	struct publish_scan s = {body, body, body + len, 0, 0, -1, error};
+	struct publish_scan s = {text, text, text + len, 0, 0, -1, error};
 	int c = publish_scan_next(&s);
 
-	*events = 0;
+	*body = (struct publish_body){0, 0};
 	if (c < 0)
 		return publish_scan_fail(&s, "the body is empty: an event is wanted, or a list of them");
 	if (c == '[') {
-		if (!publish_scan_list(&s, events))
+		if (!publish_scan_list(&s, &body->events))
 			return false;
 	} else {
 		s.index = 0;
-		*events = 1;
+		body->events = 1;
 		if (!publish_scan_event(&s))
 			return false;
 		s.index = -1;
 	}
 	if (publish_scan_next(&s) >= 0)
 		return publish_scan_fail_here(&s, "something behind the end");
+	body->octets = len + s.zeros;
 	return true;
 }

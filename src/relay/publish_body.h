@@ -22,7 +22,12 @@ struct publish_body_error {
 	long index; /* of the event, from 0; -1: it is no event's */
 };
 
-/* False: *error says why. len octets, which need not end with a NUL; *events is how many there are. */
-bool publish_body_check(const char *body, size_t len, size_t *events, struct publish_body_error *error);
+struct publish_body {
+	size_t events;
+	size_t octets; /* about as many as PostgreSQL makes of it */
+};
+/* False: *error says why. len octets, which need not end with a NUL. */
+bool publish_body_check(
+    const char *text, size_t len, struct publish_body *body, struct publish_body_error *error);
 
 #endif

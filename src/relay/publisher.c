@@ -26,6 +26,7 @@
 #define PUBLISH_MAGIC          0x9b115e01u
 #define PUBLISHER_WAITING      4 /* times max_publish_bytes may wait */
 #define PUBLISHER_TICK_MS      100
+#define PUBLISHER_BIG          65536
 #define PUBLISHER_LOG_SECONDS  10
 #define PUBLISHER_REQUEST_SIZE 48 /* octets of a request in the batch beside its events */
 
@@ -54,7 +55,8 @@ struct publish {
 	struct publish_list *list; /* the one that it is in */
 	int64_t user_id;
 	char *events;
-	size_t len, count;
+	size_t len;
+	struct publish_body body;
 	int64_t deadline_ms;
 	publish_done done; /* NULL: it has been answered, or nobody waits */
 	void *arg;
@@ -65,6 +67,8 @@ static struct {
 	const struct publisher_ops *ops;
 	struct pg_query_pool *pool; /* NULL before the first request */
 	struct publish_list waiting, batch, alone;
+	bool was_big;        /* the last batch was a big request, */
+	int64_t big_user_id; /* the last one of this user */
 	size_t queued_bytes; /* of those that have not been answered */
 	int64_t sent_us;     /* when the batch went out */
 	struct loop_task pump;
@@ -99,7 +103,7 @@ static void
 publish_mute(struct publish *p)
 {
 	p->done = NULL;
-	publisher.queued_bytes -= p->len;
+	publisher.queued_bytes -= p->body.octets;
 	metrics[METRIC_PUBLISH_QUEUED_BYTES] = (double)publisher.queued_bytes;
 }
 
@@ -108,7 +112,7 @@ publish_count(const struct publish *p, enum publish_verdict verdict)
 {
 	switch (verdict) {
 	case PUBLISH_DONE:
-		metrics[METRIC_PUBLISHED_EVENTS_TOTAL] += (double)p->count;
+		metrics[METRIC_PUBLISHED_EVENTS_TOTAL] += (double)p->body.events;
 		break;
 	case PUBLISH_INVALID:
 	case PUBLISH_DENIED:
@@ -292,7 +296,9 @@ publisher_take_error(const char *sqlstate, const char *error)
 	struct publish *first = TAILQ_FIRST(&publisher.batch);
 	char *text;
 
-	if (TAILQ_NEXT(first, entry) != NULL && !publisher_is_not_about_it(sqlstate)) {
+	/* of several that took too long together one may be to blame */
+	if (TAILQ_NEXT(first, entry) != NULL &&
+	    (strcmp(sqlstate, "57014") == 0 || !publisher_is_not_about_it(sqlstate))) {
 		publisher_try_alone();
 		return;
 	}
@@ -329,22 +335,69 @@ publisher_on_answer(void *arg, enum pg_query_status status, const PGresult *resu
 
 /* ---- sending ---- */
 
-/* As many as max_publish_bytes allows, but one at least; of those to be tried alone just one. */
+static bool
+publish_is_big(const struct publish *p)
+{
+	return p->body.octets > PUBLISHER_BIG;
+}
+
+/* The first big one that waits, of another user than the last one's if there is such. */
+static struct publish *
+publisher_find_big(void)
+{
+	struct publish *p, *first = NULL;
+
+	TAILQ_FOREACH (p, &publisher.waiting, entry) {
+		if (!publish_is_big(p))
+			continue;
+		if (p->user_id != publisher.big_user_id)
+			return p;
+		if (first == NULL)
+			first = p;
+	}
+	return first;
+}
+
+/* As many small ones as max_publish_bytes allows. */
+static void
+publisher_fill_small(void)
+{
+	struct publish *p, *next;
+	size_t octets = 0;
+
+	for (p = TAILQ_FIRST(&publisher.waiting); p != NULL; p = next) {
+		next = TAILQ_NEXT(p, entry);
+		if (publish_is_big(p))
+			continue;
+		octets += p->body.octets;
+		if (octets > (size_t)conf.max_publish_bytes && !TAILQ_EMPTY(&publisher.batch))
+			return;
+		publish_enter(p, &publisher.batch, false);
+	}
+}
+
+/*
+ * Those to be tried alone come first. Else the small ones share a transaction and take turns with the big
+ * ones, each of which has its own: who sends big ones without end keeps nobody from publishing.
+ */
 static void
 publisher_fill(void)
 {
 	struct publish *p = TAILQ_FIRST(&publisher.alone);
-	size_t bytes = 0;
 
 	if (p != NULL) {
 		publish_enter(p, &publisher.batch, false);
 		return;
 	}
-	while ((p = TAILQ_FIRST(&publisher.waiting)) != NULL) {
-		bytes += p->len;
-		if (bytes > (size_t)conf.max_publish_bytes && !TAILQ_EMPTY(&publisher.batch))
-			return;
+	if (publisher.was_big)
+		publisher_fill_small();
+	p = TAILQ_EMPTY(&publisher.batch) ? publisher_find_big() : NULL;
+	publisher.was_big = p != NULL;
+	if (p != NULL) {
+		publisher.big_user_id = p->user_id;
 		publish_enter(p, &publisher.batch, false);
+	} else if (TAILQ_EMPTY(&publisher.batch)) {
+		publisher_fill_small();
 	}
 }
 
@@ -408,7 +461,8 @@ publisher_on_state(void *arg, bool up)
 	metrics[METRIC_PUBLISH_UP] = up;
 	if (!up)
 		return;
-	snprintf(timeout, sizeof(timeout), "%" PRId64, conf.query_timeout_ms);
+	snprintf(
+	    timeout, sizeof(timeout), "%" PRId64, conf.query_timeout_ms / 2); /* the next has time left */
 	(void)pg_query_send(publisher.pool, PUBLISHER_SESSION_SQL, 1, (const char *const[]){timeout}, 0,
 	    publisher_on_session_set, NULL);
 	loop_task_queue(&publisher.pump);
@@ -460,12 +514,14 @@ publisher_free(void)
 }
 
 struct publish *
-publisher_send(int64_t user_id, const char *events, size_t len, size_t count, publish_done done, void *arg)
+publisher_send(int64_t user_id, const char *events, size_t len, const struct publish_body *body,
+    publish_done done, void *arg)
 {
 	struct timeval tick = {0, PUBLISHER_TICK_MS * 1000};
 	struct publish *p;
 
-	if (publisher.queued_bytes + len > PUBLISHER_WAITING * (size_t)conf.max_publish_bytes) {
+	if (publisher.queued_bytes > 0 &&
+	    publisher.queued_bytes + body->octets > PUBLISHER_WAITING * (size_t)conf.max_publish_bytes) {
 		metrics[METRIC_PUBLISH_FAILED_TOTAL]++;
 		return NULL;
 	}
@@ -474,12 +530,12 @@ publisher_send(int64_t user_id, const char *events, size_t len, size_t count, pu
 	p->user_id = user_id;
 	p->events = mem_strndup(events, len);
 	p->len = len;
-	p->count = count;
+	p->body = *body;
 	p->deadline_ms = loop_now_ms() + conf.query_timeout_ms;
 	p->done = done;
 	p->arg = arg;
 	publish_enter(p, &publisher.waiting, false);
-	publisher.queued_bytes += len;
+	publisher.queued_bytes += body->octets;
 	metrics[METRIC_PUBLISH_QUEUED_BYTES] = (double)publisher.queued_bytes;
 	if (publisher.pool == NULL)
 		publisher.pool = pg_query_pool_new("publish", publisher.conninfo, publisher_on_state, NULL);

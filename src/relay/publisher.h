@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "relay/event.h"
+#include "relay/publish_body.h"
 
 struct publish;
 
@@ -43,11 +44,11 @@ void publisher_give_up(void);
 void publisher_free(void);
 
 /*
- * events is JSON that publish_body_check() has passed, len octets, in which it counted so many; it is copied.
- * done is called once, never from inside, unless the request is cancelled before. NULL: too much is waiting.
+ * events is JSON that publish_body_check() has passed, len octets, and what it found; it is copied. done is
+ * called once, never from inside, unless the request is cancelled before. NULL: too much is waiting.
  */
-struct publish *publisher_send(
-    int64_t user_id, const char *events, size_t len, size_t count, publish_done done, void *arg);
+struct publish *publisher_send(int64_t user_id, const char *events, size_t len,
+    const struct publish_body *body, publish_done done, void *arg);
 /* Nobody waits for the answer any more: what has not been sent is dropped, what has been is published. */
 void publisher_cancel(struct publish *publish);
 

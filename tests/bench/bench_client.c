@@ -2,11 +2,15 @@
  * The load generator: many WebSocket sessions with a node, or connections to bench_bare, in one epoll loop.
  *
  * Each session connects, joins its groups, and then counts events: their sequence must be 1, 2, 3, ... on
- * each session, and their stamps give the latency. Two lines of JSON are printed: one when all sessions are
- * open, one at the end.
+ * each session (with --any-order each number once), and their stamps give the latency. Two lines of JSON are
+ * printed: one when all sessions are open, one at the end.
  *
  *   CONNECTING -> UPGRADING -> GREETING -> JOINING -> OPEN -> CLOSED; bench_bare leads from CONNECTING to
  * GREETING and from there to OPEN.
+ *
+ * --port A,B,... spreads the sessions over the ports of several servers, in turns. With --commits FILE the
+ * latency counts from the times that bench_publish has put there, and that of an event's last delivery is told
+ * too.
  *
  * With --return each session waits for a cursor before it is open (MARKING), and hangs up. When a line comes on
  * standard input all come back at once, with their cursors.
@@ -40,6 +44,7 @@
 #define CLIENT_OPENING_MAX 64          /* sessions that are being opened at the same time */
 #define CLIENT_PER_ADDRESS 20000       /* connections from one loopback address: it has 28,000 ports */
 #define CLIENT_EPOLL_BATCH 256
+#define CLIENT_PORTS_MAX   64
 
 enum client_state {
 	CLIENT_CONNECTING,
@@ -53,9 +58,11 @@ enum client_state {
 
 struct client {
 	int fd;
+	uint16_t port;
 	enum client_state state;
 	int64_t events;   /* received */
 	int64_t last_seq; /* of the latest event; 0: none yet */
+	bool *seen;       /* --any-order: by sequence number */
 	char *cursor;     /* --return: the one to come back with */
 	uint8_t *rest;    /* an incomplete frame */
 	size_t rest_len, rest_size;
@@ -71,10 +78,11 @@ struct frame {
 enum { FRAME_TEXT = 1, FRAME_CLOSE = 8, FRAME_PING = 9, FRAME_PONG = 10 };
 
 static struct {
-	uint16_t port;
+	uint16_t ports[CLIENT_PORTS_MAX];
+	int port_count;
 	int64_t clients, events, patience;
 	const char *token, *message, *seq_key, *commits;
-	bool bare, hold, returns;
+	bool bare, hold, returns, any_order;
 } options = {.clients = 1, .patience = 10, .token = "", .message = "{\"groups\": {\"bench\": [1]}}"};
 
 static struct {
@@ -87,7 +95,8 @@ static struct {
 	int64_t asked_us;          /* when the first of them asked for its groups (then) */
 	int last_close_code;
 	const int64_t *commits; /* by sequence number; NULL: stamps count */
-	struct histogram latency;
+	int64_t *deliveries;    /* the latest of each, likewise */
+	struct histogram latency, last_latency;
 } run;
 
 /* ---- sending ---- */
@@ -138,7 +147,7 @@ client_send_upgrade(struct client *c)
 	    "GET /websocket/ HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 	    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nAuthorization: "
 	    "Bearer %s\r\n\r\n",
-	    options.port, options.token);
+	    c->port, options.token);
 
 	if (len < 0 || (size_t)len >= sizeof(request))
 		bench_fatal("the token is too long");
@@ -198,10 +207,28 @@ frame_holds(const struct frame *frame, const char *text)
 	return memmem(frame->payload, frame->len, text, strlen(text)) != NULL;
 }
 
+static bool
+client_expects(struct client *c, int64_t seq)
+{
+	bool seen;
+
+	if (!options.any_order)
+		return seq == c->last_seq + 1;
+	if (seq < 1 || seq > options.events)
+		return false;
+	if (c->seen == NULL) {
+		c->seen = bench_realloc(NULL, (size_t)options.events + 1);
+		memset(c->seen, 0, (size_t)options.events + 1);
+	}
+	seen = c->seen[seq];
+	c->seen[seq] = true;
+	return !seen;
+}
+
 static void
 client_count_event(struct client *c, int64_t seq, int64_t now_us)
 {
-	if (seq != c->last_seq + 1)
+	if (!client_expects(c, seq))
 		run.sequence_errors++;
 	c->last_seq = seq;
 	run.events++;
@@ -221,8 +248,10 @@ client_take_event(struct client *c, const struct frame *frame, int64_t now_us)
 		if (bench_event_find(frame->payload, frame->len, options.seq_key, &seq))
 			client_count_event(c, seq, now_us);
 	} else if (bench_event_read(frame->payload, frame->len, &stamp_us, &seq)) {
-		if (run.commits != NULL && seq <= options.events)
+		if (run.commits != NULL && seq <= options.events) {
 			stamp_us = run.commits[seq];
+			run.deliveries[seq] = now_us;
+		}
 		histogram_add(&run.latency, now_us - stamp_us);
 		client_count_event(c, seq, now_us);
 	} else {
@@ -394,10 +423,11 @@ client_watch(struct client *c, int operation, uint32_t events)
 static void
 client_connect(struct client *c, int64_t number)
 {
-	struct sockaddr_in from = {.sin_family = AF_INET},
-			   to = {.sin_family = AF_INET, .sin_port = htons(options.port)};
+	struct sockaddr_in from = {.sin_family = AF_INET}, to = {.sin_family = AF_INET};
 	int one = 1;
 
+	c->port = options.ports[number % options.port_count];
+	to.sin_port = htons(c->port);
 	from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)(number / CLIENT_PER_ADDRESS));
 	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	c->state = CLIENT_CONNECTING;
@@ -520,6 +550,18 @@ run_hold(void)
 		run_turn(-1);
 }
 
+/* Of each event, how long until its last delivery. */
+static void
+run_print_last(void)
+{
+	for (int64_t seq = 1; seq <= options.events; seq++)
+		if (run.deliveries[seq] != 0)
+			histogram_add(&run.last_latency, run.deliveries[seq] - run.commits[seq]);
+	printf("\"last_p50_us\": %" PRId64 ", \"last_p99_us\": %" PRId64 ", \"last_max_us\": %" PRId64 ", ",
+	    histogram_quantile_us(&run.last_latency, 0.5), histogram_quantile_us(&run.last_latency, 0.99),
+	    run.last_latency.max_us);
+}
+
 static void
 run_print(double cpu_seconds)
 {
@@ -535,6 +577,8 @@ run_print(double cpu_seconds)
 	       ", \"max_us\": %" PRId64 ", ",
 	    histogram_quantile_us(&run.latency, 0.5), histogram_quantile_us(&run.latency, 0.9),
 	    histogram_quantile_us(&run.latency, 0.99), run.latency.max_us);
+	if (run.commits != NULL)
+		run_print_last();
 	printf("\"octets\": %" PRId64 ", \"sequence_errors\": %" PRId64 ", \"errors\": %" PRId64
 	       ", \"closed\": %" PRId64 ", \"close_code\": %d, \"cpu_seconds\": %.6f}\n",
 	    run.octets, run.sequence_errors, run.errors, run.closed, run.last_close_code, cpu_seconds);
@@ -551,6 +595,27 @@ run_raise_descriptors(void)
 }
 
 static void
+run_parse_ports(char *list)
+{
+	for (char *port = strtok(list, ","); port != NULL; port = strtok(NULL, ",")) {
+		if (options.port_count == CLIENT_PORTS_MAX)
+			bench_fatal("--port: at most %d", CLIENT_PORTS_MAX);
+		options.ports[options.port_count++] =
+		    (uint16_t)bench_parse_number("port", port, 1, UINT16_MAX);
+	}
+}
+
+static void
+run_map_commits(void)
+{
+	size_t size = (size_t)(options.events + 1) * sizeof(*run.deliveries);
+
+	run.commits = bench_event_map_commits(options.commits, options.events);
+	run.deliveries = bench_realloc(NULL, size);
+	memset(run.deliveries, 0, size);
+}
+
+static void
 run_parse_options(int argc, char **argv)
 {
 	static const struct option table[] = {{"port", required_argument, NULL, 'p'},
@@ -558,13 +623,14 @@ run_parse_options(int argc, char **argv)
 	    {"patience", required_argument, NULL, 'w'}, {"token", required_argument, NULL, 't'},
 	    {"message", required_argument, NULL, 'm'}, {"seq-key", required_argument, NULL, 's'},
 	    {"commits", required_argument, NULL, 'C'}, {"bare", no_argument, NULL, 'b'},
-	    {"hold", no_argument, NULL, 'h'}, {"return", no_argument, NULL, 'r'}, {NULL, 0, NULL, 0}};
+	    {"hold", no_argument, NULL, 'h'}, {"return", no_argument, NULL, 'r'},
+	    {"any-order", no_argument, NULL, 'a'}, {NULL, 0, NULL, 0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (c) {
 		case 'p':
-			options.port = (uint16_t)bench_parse_number("port", optarg, 1, UINT16_MAX);
+			run_parse_ports(optarg);
 			break;
 		case 'c':
 			options.clients = bench_parse_number("clients", optarg, 1, 1000000);
@@ -596,14 +662,19 @@ run_parse_options(int argc, char **argv)
 		case 'r':
 			options.returns = true;
 			break;
+		case 'a':
+			options.any_order = true;
+			break;
 		default:
 			exit(2);
 		}
 	}
-	if (options.port == 0)
+	if (options.port_count == 0)
 		bench_fatal("--port is missing");
 	if (!options.hold && options.events == 0)
 		bench_fatal("--events or --hold is missing");
+	if (options.any_order && options.hold)
+		bench_fatal("--any-order does not go with --hold");
 	if (options.returns && (options.bare || options.hold))
 		bench_fatal("--return goes neither with --bare nor with --hold");
 	if (options.message[0] != '{' || options.message[strlen(options.message) - 1] != '}')
@@ -621,7 +692,7 @@ main(int argc, char **argv)
 	run.clients = bench_realloc(NULL, (size_t)options.clients * sizeof(*run.clients));
 	memset(run.clients, 0, (size_t)options.clients * sizeof(*run.clients));
 	if (options.commits != NULL)
-		run.commits = bench_event_map_commits(options.commits, options.events);
+		run_map_commits();
 	run.epoll = epoll_create1(0);
 	open_seconds = run_open_all(CLIENT_OPENING_MAX);
 	if (options.returns)

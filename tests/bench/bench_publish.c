@@ -7,7 +7,7 @@
  * writer time apart from PostgreSQL's own NOTIFY is left out
  *
  * --rate transactions a second, by an absolute time table; 0: one after the other. Prints how long the
- * statements took, and how long COMMIT until it was answered.
+ * statements took, how long COMMIT until it was answered, both, and the processor time of the server's backend.
  */
 #include "config.h"
 #include "bench_common.h"
@@ -24,7 +24,8 @@
 #include <time.h>
 
 #define PUBLISH_NOTIFY_MAX 7999
-#define PUBLISH_EVENT_MAX  7000
+#define PUBLISH_RECORD_MAX 7000 /* octets of an event that is packed into a NOTIFY */
+#define PUBLISH_EVENT_MAX  100000000
 #define PUBLISH_PIPELINE   64 /* statements sent before their results are read */
 
 static struct {
@@ -36,9 +37,10 @@ static struct {
 } publish = {.database = "", .channel = "pgrelay", .events = 1000, .batch = 1, .octets = 300};
 
 static PGconn *publish_conn;
-static struct histogram publish_statement_times, publish_commit_times;
+static struct histogram publish_statement_times, publish_commit_times, publish_transaction_times;
 static int64_t *publish_commits; /* by sequence number; NULL: not wanted */
 static int64_t publish_seq;      /* of the latest event */
+static int64_t publish_notifications;
 
 static void
 publish_check(PGresult *result)
@@ -66,13 +68,17 @@ publish_connect(void)
 static void
 publish_emit(void)
 {
-	char payload[PUBLISH_EVENT_MAX + 1];
-	const char *values[] = {payload};
+	static char *payload;
+	const char *values[1];
 
+	if (payload == NULL)
+		payload = bench_realloc(NULL, publish.octets + 1);
+	values[0] = payload;
 	bench_event_write(payload, publish.octets, bench_now_us(), ++publish_seq);
 	payload[publish.octets] = '\0';
 	publish_check(PQexec(publish_conn, "BEGIN"));
 	publish_check(PQexecPrepared(publish_conn, "emit", 1, values, NULL, NULL, 0));
+	publish_notifications++;
 }
 
 /* ---- by NOTIFY ---- */
@@ -127,6 +133,7 @@ publish_notify(int64_t events)
 		events -= publish_pack(packet, events);
 		if (!PQsendQueryPrepared(publish_conn, "notify", 2, values, NULL, NULL, 0))
 			bench_fatal("%s", PQerrorMessage(publish_conn));
+		publish_notifications++;
 		if (++statements == PUBLISH_PIPELINE) {
 			publish_end_pipeline(statements);
 			statements = 0;
@@ -153,7 +160,7 @@ publish_wait_until(struct timespec *at)
 static void
 publish_transaction(int64_t events)
 {
-	int64_t start_us = bench_now_us(), commit_us;
+	int64_t start_us = bench_now_us(), commit_us, end_us;
 
 	if (publish.raw)
 		publish_notify(events);
@@ -163,8 +170,10 @@ publish_transaction(int64_t events)
 	if (publish_commits != NULL)
 		publish_commits[publish_seq] = commit_us;
 	publish_check(PQexec(publish_conn, "COMMIT"));
+	end_us = bench_now_us();
 	histogram_add(&publish_statement_times, commit_us - start_us);
-	histogram_add(&publish_commit_times, bench_now_us() - commit_us);
+	histogram_add(&publish_commit_times, end_us - commit_us);
+	histogram_add(&publish_transaction_times, end_us - start_us);
 }
 
 static void
@@ -180,6 +189,22 @@ publish_all(void)
 			publish_wait_until(&at);
 		publish_transaction(left < publish.batch ? left : publish.batch);
 	}
+}
+
+/* Processor time of the server's process, which is on this host. */
+static double
+publish_backend_seconds(void)
+{
+	char path[64];
+	int64_t ns = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/schedstat", PQbackendPID(publish_conn));
+	file = fopen(path, "r");
+	if (file == NULL || fscanf(file, "%" SCNd64, &ns) != 1)
+		bench_fatal("could not read \"%s\": %m", path);
+	fclose(file);
+	return (double)ns / 1e9;
 }
 
 static void
@@ -234,23 +259,30 @@ publish_parse_options(int argc, char **argv)
 	}
 	if (publish.batch > 1 && (!publish.raw || publish.commits != NULL))
 		bench_fatal("--batch goes with --raw, and without --commits");
+	if (publish.raw && publish.octets > PUBLISH_RECORD_MAX)
+		bench_fatal("--raw goes with --octets up to %d", PUBLISH_RECORD_MAX);
 }
 
 int
 main(int argc, char **argv)
 {
+	double backend_seconds;
 	int64_t start_us;
 
 	publish_parse_options(argc, argv);
 	publish_connect();
 	if (publish.commits != NULL)
 		publish_commits = bench_event_map_commits(publish.commits, publish.events);
+	backend_seconds = publish_backend_seconds();
 	start_us = bench_now_us();
 	publish_all();
-	printf("{\"events\": %" PRId64 ", \"transactions\": %" PRId64 ", \"seconds\": %.6f, ", publish_seq,
-	    publish_commit_times.count, (double)(bench_now_us() - start_us) / 1e6);
+	printf("{\"events\": %" PRId64 ", \"transactions\": %" PRId64 ", \"notifications\": %" PRId64
+	       ", \"seconds\": %.6f, \"backend_seconds\": %.6f, ",
+	    publish_seq, publish_commit_times.count, publish_notifications,
+	    (double)(bench_now_us() - start_us) / 1e6, publish_backend_seconds() - backend_seconds);
 	publish_print_times("statement", &publish_statement_times, ", ");
-	publish_print_times("commit", &publish_commit_times, "}\n");
+	publish_print_times("commit", &publish_commit_times, ", ");
+	publish_print_times("transaction", &publish_transaction_times, "}\n");
 	PQfinish(publish_conn);
 	return 0;
 }

@@ -1,6 +1,6 @@
 # make bench: what pgrelay costs and how fast it is; docs/benchmarks.md tells how to read it.
 # make bench BENCH_FLAGS='--repeats 7 latency': a part of it, longer
-bench_programs = %D%/bench_client %D%/bench_publish %D%/bench_bare %D%/bench_read
+bench_programs = %D%/bench_client %D%/bench_publish %D%/bench_bare %D%/bench_read %D%/bench_post
 bench_slow_flush = %D%/slow_flush.so
 EXTRA_PROGRAMS = $(bench_programs)
 CLEANFILES += $(bench_programs) $(bench_slow_flush) bench.json
@@ -18,6 +18,7 @@ bench_common_sources = \
 %C%_bench_bare_LDADD = $(LIBPQ_LIBS)
 %C%_bench_read_SOURCES = %D%/bench_read.c %D%/bench_common.c %D%/bench_common.h
 %C%_bench_read_LDADD = $(LIBPQ_LIBS)
+%C%_bench_post_SOURCES = %D%/bench_post.c $(bench_common_sources)
 
 # Loaded into the server, which is built without sanitizers.
 $(bench_slow_flush): $(srcdir)/%D%/slow_flush.c

@@ -1,7 +1,7 @@
 """make bench: measures pgrelay beside a bare limit and prints one table; docs/benchmarks.md tells how to read it.
 
 run.py [--repeats N] [--seconds N] [--wait N] [--json FILE] [SCENARIO ...]
-scenarios: latency triggers announce fanout memory job catchup resume tickets
+scenarios: latency triggers announce fanout memory job catchup resume tickets nodes payloads publish
 
 One temporary PostgreSQL with its default durability (fsync on) serves all scenarios but triggers and announce, which have their
 own.
@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import re
+import secrets
 import statistics
 import subprocess
 import sys
@@ -24,6 +25,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import harness
 from harness import eventually, site
 from faults import kept_out
+from mesh import total, wait_linked
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAMS = os.path.join(harness.TOP_BUILDDIR, "tests", "bench")
@@ -42,6 +44,16 @@ JOB_LINES = 100_000
 MISSED_EVENTS, MISSED_BATCH, MISSED_SECONDS = 100_000, 100, 3
 RETURNING, AWAY_EVENTS = 1000, 1000
 TICKET_SESSIONS, TICKET_OCTETS = 100, 1_000_000
+NODES, NODE_ENDS, NODE_SESSIONS = (1, 2, 4, 8), (1, 8), 4
+# Events a commit, which go in one NOTIFY.
+NODE_WAYS, NODE_COMMITS, NODE_RATE = (1, 20), 5_000, 1_000
+# What one node more costs the server, against one bare listener more.
+NODE_RATIO = 1.3
+# Octets: events, and how many a second.
+PAYLOADS = {TICKET_OCTETS: (50, 5), 5 * TICKET_OCTETS: (20, 2)}
+PAYLOAD_NODES, PAYLOAD_MS = 8, 50
+# Connections, events a request, requests.
+POST_WAYS, POST_EMITTED = ((1, 1, 2_000), (64, 1, 20_000), (64, 100, 1_000)), 2_000
 
 harness.Cluster.SETTINGS = """
 listen_addresses = '127.0.0.1'
@@ -244,8 +256,52 @@ def bare(block):
     return start
 
 
-def publish(*options, cpu=None):
-    with program("bench_publish", "--database", site.pg.conninfo("writer"), "--octets", EVENT_OCTETS, *options, cpu=cpu) as it:
+@contextlib.contextmanager
+def fleet(server, count):
+    with contextlib.ExitStack() as stack:
+        yield Fleet([stack.enter_context(server(i)) for i in range(count)])
+
+
+class Fleet:
+    """Several servers, with one load generator for all."""
+
+    def __init__(self, members):
+        self.members = members
+
+    @property
+    def nodes(self):
+        return [it.node for it in self.members]
+
+    def cpu_seconds(self):
+        return sum(cpu_seconds(it.pid) for it in self.members)
+
+    def client(self, sessions, *options):
+        """sessions: with each server."""
+        everywhere = Server(None, ",".join(str(it.port) for it in self.members), self.members[0].options)
+        return everywhere.client(sessions * len(self.members), *options)
+
+
+@contextlib.contextmanager
+def linked(count):
+    """Nodes that share a secret, each linked with all others."""
+    secret = secrets.token_hex(32)
+    with fleet(lambda i: relay(wait=False, node=f"n{i}", env={"PGRELAY_SECRET": secret}), count) as it:
+        wait_linked(it.nodes)
+        yield it
+
+
+def unlinked(count):
+    return fleet(lambda i: relay(node=f"n{i}"), count)
+
+
+def bare_listeners(count):
+    return fleet(lambda i: bare(64)(), count)
+
+
+def write(*options, cpu=None, settings=""):
+    """settings: of the writer's session, as in the server's command line."""
+    database = f"{site.pg.conninfo('writer')} options='{settings}'"
+    with program("bench_publish", "--database", database, "--octets", EVENT_OCTETS, *options, cpu=cpu) as it:
         return it.json()
 
 
@@ -274,7 +330,7 @@ def tick(table, args, server, name, sessions):
     with server() as it, it.client(sessions, *common) as client:
         client.line()
         before = processor_ticks()
-        writer = publish(*common, "--rate", LATENCY_RATE)
+        writer = write(*common, "--rate", LATENCY_RATE)
         busy = busy_percent(before)
         return table.check({**client.json(), "writer": writer, "busy": busy}, "latency", name, sessions)
 
@@ -362,7 +418,7 @@ def burst(table, server, name, sessions, events, cpu, database_cpu):
     with server(cpu) as it, it.client(sessions, "--events", events, cpu=cpu) as client:
         client.line()
         before = cpu_seconds(it.pid)
-        publish("--raw", "--events", events, "--batch", events, cpu=database_cpu)
+        write("--raw", "--events", events, "--batch", events, cpu=database_cpu)
         result = table.check(client.json(), "fanout", name, sessions)
         result["server_us"] = (cpu_seconds(it.pid) - before) * 1e6 / result["deliveries"]
         return result
@@ -529,7 +585,7 @@ def resume(table, args):
     for _ in range(args.repeats):
         with relay() as it, it.client(RETURNING, "--events", AWAY_EVENTS, "--return") as client:
             client.line()
-            publish("--events", AWAY_EVENTS, "--rate", AWAY_EVENTS)
+            write("--events", AWAY_EVENTS, "--rate", AWAY_EVENTS)
             wait_until_idle(min(args.wait, 60))  # history_age is 120 s
             before = cpu_seconds(it.pid)
             client.go_on()
@@ -550,9 +606,9 @@ def tickets(table, args):
     """A payload too big for a NOTIFY, for 100 clients: it is read from the log once."""
     samples = []
     for _ in range(args.repeats):
+        wait_until_idle(args.wait)
         with relay() as it, it.client(TICKET_SESSIONS, "--events", 1) as client:
             client.line()
-            wait_until_idle(args.wait)
             committed = emit_big()
             result = table.check(client.json(), "tickets", "relay", TICKET_SESSIONS)
             expect(it.node, pgrelay_tickets_total=1, pgrelay_tickets_read_total=1)
@@ -576,7 +632,197 @@ def emit_big():
         writer.close()
 
 
-SCENARIOS = {f.__name__: f for f in (latency, triggers, announce, fanout, memory, job, catchup, resume, tickets)}
+def nodes(table, args):
+    """The same events with 1, 2, 4 and 8 nodes: what the server works for it, against as many bare listeners."""
+    servers = {"relay": linked, "bare": bare_listeners}
+    samples = {(way, name, count): [] for way in NODE_WAYS for name in servers for count in NODES}
+    idle = {count: [] for count in NODE_ENDS}
+    for _ in range(args.repeats):
+        for count in NODES:
+            for name, server in servers.items():
+                with server(count) as it:
+                    wait_until_idle(args.wait)
+                    for way in NODE_WAYS:
+                        samples[way, name, count].append(volume(table, it, name, way))
+                    if name == "relay" and count in NODE_ENDS:
+                        idle[count].append(idle_percent(args.seconds))
+    for way in NODE_WAYS:
+        volume_rows(table, way, samples)
+    for count in NODE_ENDS:
+        table.add("nodes", f"{plural(count, 'node')}, nothing to do: server CPU", "%", idle[count])
+
+
+def volume(table, it, name, batch):
+    """What these commits cost in the server: the writer's backend, and those of the nodes or bare listeners."""
+    events = ("--events", NODE_COMMITS * batch)
+    with it.client(NODE_SESSIONS, *events) as client:
+        client.line()
+        before = backend_seconds()
+        # It is processors that are measured, not the disk.
+        writer = write("--raw", "--batch", batch, "--rate", NODE_RATE, *events, settings="-c synchronous_commit=off")
+        result = table.check({**client.json(), "writer": writer}, "nodes", name, NODE_SESSIONS * len(it.members))
+        used = backend_seconds_since(before)
+    listening = [seconds for listens, seconds in used if listens]
+    if len(listening) != len(it.members) or writer["notifications"] != NODE_COMMITS:
+        raise Failure(f"{name}: {len(listening)} sessions of {len(it.members)} listen, {json.dumps(writer)}")
+    result["writer_us"] = 1e6 * writer["backend_seconds"] / NODE_COMMITS
+    result["server_us"] = result["writer_us"] + 1e6 * sum(seconds for _, seconds in used) / NODE_COMMITS
+    result["listener_us"] = 1e6 * statistics.mean(listening) / NODE_COMMITS
+    result["commit_us"] = writer["commit"]["p50_us"]
+    return result
+
+
+def backend_seconds():
+    """The server's processes that work for nodes or bare listeners, by pid: whether it listens, and its processor time."""
+    rows = site.rows("SELECT pid, application_name FROM pg_stat_activity WHERE usename = 'node'")
+    return {int(pid): (not name or name.startswith("pgrelay listen"), cpu_seconds(pid)) for pid, name in rows}
+
+
+def backend_seconds_since(before):
+    """Of each: whether it listens, and the processor time since then."""
+    return [(listens, seconds - before.get(pid, (listens, 0))[1]) for pid, (listens, seconds) in backend_seconds().items()]
+
+
+def idle_percent(duration):
+    """Of a processor: what the server uses for nodes that have nothing to do."""
+    before, start = backend_seconds(), time.monotonic()
+    time.sleep(duration)
+    return 100 * sum(seconds for _, seconds in backend_seconds_since(before)) / (time.monotonic() - start)
+
+
+def volume_rows(table, batch, samples):
+    def column(name, count, key):
+        return [s[key] for s in samples[batch, name, count]]
+
+    def add(label, count, key):
+        table.add("nodes", label, "us/commit", column("relay", count, key), column("bare", count, key), "ratio")
+
+    def one_more(name):
+        first, last = (column(name, count, "server_us") for count in NODE_ENDS)
+        return [(b - a) / (NODE_ENDS[1] - NODE_ENDS[0]) for a, b in zip(first, last)]
+
+    for count in NODES:
+        add(f"{plural(batch, 'event')} a commit, {plural(count, 'node')}: server CPU", count, "server_us")
+        if count in NODE_ENDS:
+            add("  of it, the writer's backend", count, "writer_us")
+            add("  each LISTEN session's backend", count, "listener_us")
+            add("  COMMIT until it is answered, p50", count, "commit_us")
+    more, bare_more = one_more("relay"), one_more("bare")
+    table.add("nodes", f"{plural(batch, 'event')} a commit, one node more: server CPU", "us/commit", more, bare_more)
+    growth = statistics.median(more) / statistics.median(bare_more)
+    table.add("nodes", "  one node more/one bare listener more", "ratio", [growth], bound=NODE_RATIO)
+
+
+def plural(count, noun):
+    return f"{count} {noun}" + ("s" if count != 1 else "")
+
+
+def payloads(table, args):
+    """Big payloads to clients of 8 nodes, which are linked, against nodes that have no secret: each reads for itself."""
+    servers = {"relay": linked, "bare": unlinked}
+    samples = {(octets, name): [] for octets in PAYLOADS for name in servers}
+    for _ in range(args.repeats):
+        for name, server in servers.items():
+            with server(PAYLOAD_NODES) as it:
+                for octets in PAYLOADS:
+                    wait_until_idle(args.wait)
+                    samples[octets, name].append(big_events(table, it, name, octets))
+    for octets in PAYLOADS:
+        payload_rows(table, octets, samples)
+
+
+def big_events(table, it, name, octets):
+    events, rate = PAYLOADS[octets]
+    common = ("--events", events, "--commits", os.path.join(site.folder, f"commits-{octets}"))
+    counted = ("tickets_read_total", "payloads_fallback_total")
+    with it.client(1, *common) as client:
+        client.line()
+        before = [total(it.nodes, metric) for metric in counted]
+        backends, processes, ticks = backend_seconds(), it.cpu_seconds(), processor_ticks()
+        writer = write(*common, "--rate", rate, "--octets", octets)
+        result = table.check({**client.json(), "writer": writer}, "payloads", name, PAYLOAD_NODES)
+        result["busy"] = busy_percent(ticks)
+        result["server_ms"] = 1e3 * sum(seconds for _, seconds in backend_seconds_since(backends)) / events
+        result["nodes_ms"] = 1e3 * (it.cpu_seconds() - processes) / events
+        reads, result["fallbacks"] = (total(it.nodes, metric) - then for metric, then in zip(counted, before))
+    result["reads"] = reads / events
+    return result
+
+
+def payload_rows(table, octets, samples):
+    def column(name, key, scale=1):
+        return [s[key] / scale for s in samples[octets, name]]
+
+    def add(label, unit, key, scale=1, bound=None):
+        table.add("payloads", label, unit, column("relay", key, scale), column("bare", key, scale), "ratio", bound)
+
+    bound = PAYLOAD_MS if octets == TICKET_OCTETS else None
+    for quantile in ("p50", "p99"):
+        add(f"{octets:,} octets to {PAYLOAD_NODES} nodes, {quantile}", "ms", f"last_{quantile}_us", 1000, bound)
+    add("  the backends' CPU for it", "ms", "server_ms")
+    add("  the CPU of all nodes", "ms", "nodes_ms")
+    add("  times it is read from the log", "", "reads", bound=1)
+    table.add("payloads", "  asked of another node in vain", "", column("relay", "fallbacks"), bound=0)
+    busy = column("relay", "busy"), column("bare", "busy")
+    table.add("payloads", "  processors busy meanwhile, with all programs", "%", *busy)
+
+
+def publish(table, args):
+    """Events published over HTTP, against a client of the database that emits them in transactions of its own."""
+    token = publisher()
+    samples = {way: [] for way in POST_WAYS}
+    for _ in range(args.repeats):
+        for way in POST_WAYS:
+            wait_until_idle(args.wait)
+            with relay() as it:
+                posted = post_events(table, it, token, *way)
+            samples[way].append({**posted, "emitted": write("--events", POST_EMITTED)})
+    for way in POST_WAYS:
+        publish_rows(table, way, samples[way])
+
+
+def publisher():
+    user = site.user()
+    site.pgrelay("grant", "add", "--publish", user.name, "bench.*.*")
+    return user.token
+
+
+def post_events(table, it, token, connections, batch, requests):
+    before = cpu_seconds(it.pid)
+    with it.client(1, "--events", batch * requests, "--any-order") as client:
+        client.line()
+        with program("bench_post", "--port", it.port, "--token", token, "--connections", connections, "--batch", batch,
+                     "--requests", requests, "--octets", EVENT_OCTETS) as poster:
+            posted = poster.json()
+        delivered = table.check(client.json(), "publish", "relay", 1)
+    posted["delivered_us"] = delivered["p50_us"]
+    posted["server_us"] = (cpu_seconds(it.pid) - before) * 1e6 / posted["events"]
+    posted["shared"] = requests / it.node.metric("pgrelay_publish_transactions_total")
+    return posted
+
+
+def publish_rows(table, way, samples):
+    def column(key):
+        return [s[key] for s in samples]
+
+    connections, batch, _ = way
+    emitted = [s["emitted"] for s in samples]
+    label = f"POST by {plural(connections, 'connection')}, each of {plural(batch, 'event')}"
+    rates = [e["events"] / e["seconds"] for e in emitted]
+    table.add("publish", label, "events/s", column("events_per_second"), rates, "ratio")
+    if batch > 1:
+        table.add("publish", "  the same in requests", "requests/s", column("requests_per_second"))
+    table.add("publish", "  until it is answered, p50", "us", column("p50_us"), [e["transaction"]["p50_us"] for e in emitted])
+    table.add("publish", "  until it is answered, p99", "us", column("p99_us"), [e["transaction"]["p99_us"] for e in emitted])
+    table.add("publish", "  until a subscriber has it, p50", "us", column("delivered_us"))
+    table.add("publish", "  requests in one transaction", "", column("shared"))
+    table.add("publish", "  the node's CPU", "us/event", column("server_us"))
+
+
+SCENARIOS = {
+    f.__name__: f
+    for f in (latency, triggers, announce, fanout, memory, job, catchup, resume, tickets, nodes, payloads, publish)
+}
 
 
 # ---- all of it ----
@@ -598,7 +844,7 @@ def machine():
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3, help="how often each figure is measured (default 3)")
-    parser.add_argument("--seconds", type=int, default=10, help="how long a latency measurement lasts (default 10)")
+    parser.add_argument("--seconds", type=int, default=10, help="how long latency and idle nodes are measured (default 10)")
     parser.add_argument("--wait", type=int, default=10, help="longest wait for an idle machine before each (default 10)")
     parser.add_argument("--json", default=os.path.join(harness.TOP_BUILDDIR, "bench.json"), help="where the results go")
     parser.add_argument("scenarios", nargs="*", help=f"of: {', '.join(SCENARIOS)}; default: all")

@@ -690,11 +690,11 @@ def test_bodies_without_a_valid_token_take_no_memory():
 
 
 def test_big_bodies_wait_for_room():
-    user = publisher()
+    user, *slow_ones = publisher(), publisher(), publisher()
     body = json.dumps(event(text="x" * 1_000_000)).encode()
-    with site.serve(max_publish_bytes="1100kB", query_timeout="60s") as node:
+    with site.serve(max_publish_bytes="1100kB", query_timeout="60s", handshake_timeout="60s") as node:
         headers = f"Authorization: Bearer {user.token}\r\n"
-        slow = flood(node, 4, headers, b"", len(body))
+        slow = [c for one in slow_ones for c in flood(node, 2, f"Authorization: Bearer {one.token}\r\n", b"", len(body))]
         eventually(lambda: node.metric("pgrelay_bodies_bytes") == 4 * len(body))
         others = flood(node, 4, headers, body, len(body))
         push_all(others, lambda: all(not c.push() for c in others))
@@ -718,8 +718,8 @@ def test_big_bodies_wait_for_room():
 def test_who_finds_no_room_is_told():
     user = publisher()
     with site.serve(max_publish_bytes="100kB", query_timeout="500ms") as node:
-        headers = f"Authorization: Bearer {user.token}\r\n"
-        flood(node, 4, headers, b"", 100000)
+        for one in (publisher(), publisher()):
+            flood(node, 2, f"Authorization: Bearer {one.token}\r\n", b"", 100000)
         eventually(lambda: node.metric("pgrelay_bodies_bytes") == 400000)
         answer = Poster(user.token, node)(b" " * 100000)
         answer.refused(503, "too many big requests")
@@ -729,9 +729,32 @@ def test_who_finds_no_room_is_told():
 def test_a_body_that_does_not_come_is_not_waited_for():
     user = publisher()
     with site.serve(max_publish_bytes="100kB", handshake_timeout="1s") as node:
-        flood(node, 4, f"Authorization: Bearer {user.token}\r\n", b"", 100000)
-        eventually(lambda: node.metric("pgrelay_bodies_bytes") == 400000)
+        flood(node, 2, f"Authorization: Bearer {user.token}\r\n", b"", 100000)
+        eventually(lambda: node.metric("pgrelay_bodies_bytes") == 200000)
         eventually(lambda: node.metric("pgrelay_bodies_bytes") == 0)
+
+
+def test_nor_one_that_comes_by_drops():
+    user = publisher()
+    with site.serve(max_publish_bytes="100kB", handshake_timeout="1s") as node:
+        slow, = flood(node, 1, f"Authorization: Bearer {user.token}\r\n", b"", 100000)
+        eventually(lambda: node.metric("pgrelay_bodies_bytes") == 100000)
+
+        def has_gone():
+            with contextlib.suppress(OSError):
+                slow.connection.send(b" ")
+            return node.metric("pgrelay_bodies_bytes") == 0
+
+        eventually(has_gone, pause=0.1)
+
+
+def test_one_user_leaves_the_others_room():
+    greedy, other = publisher(), publisher()
+    with site.serve(max_publish_bytes="100kB", query_timeout="60s") as node:
+        flood(node, 4, f"Authorization: Bearer {greedy.token}\r\n", b"", 100000)
+        eventually(lambda: node.metric("pgrelay_bodies_bytes") == 200000)
+        assert Poster(other.token, node)(json.dumps(event(text="x" * 90_000)).encode()).ids
+        assert node.metric("pgrelay_bodies_bytes") >= 200000
 
 
 def test_a_big_body_elsewhere_is_refused():

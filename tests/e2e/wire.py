@@ -59,6 +59,8 @@ def close_payload(code, reason=b""):
 
 
 class WebSocket:
+    takes_binary = False  # as a text of one character an octet
+
     def __init__(self, port, timeout=20, receive_buffer=None):
         self.timeout = timeout
         self.socket = new_socket(port)
@@ -219,6 +221,8 @@ class WebSocket:
             elif frame.opcode == TEXT:
                 assert frame.fin, "the dialect is one frame a message"
                 return frame.payload.decode()
+            elif frame.opcode == BINARY and self.takes_binary:
+                return frame.payload.decode("latin-1")
             else:
                 assert frame.opcode == PONG, frame
 

@@ -28,6 +28,7 @@ from loss import Crowd, EventStreamClient, Load, mixed, prepare, small  # noqa: 
 from wall import wall  # noqa: E402
 
 MEMORY_MARGIN = 32 << 20
+PAYLOADS_KEPT = 64 << 20  # big ones that the history's tickets stand for
 
 
 def long_ago(dice):
@@ -261,7 +262,7 @@ class Act:
     @contextlib.contextmanager
     def restore(self, dice):
         """The backup is as old as the pause between the two stops."""
-        self.reasons |= {"restored", "retention"}
+        self.reasons |= {"restored", "retention", "payload"}
         backup = site.pg.data + ".backup"
         site.drop_sessions()
         site.pg.stop()
@@ -298,6 +299,8 @@ class Act:
         """Without clients and events a node holds its history, and little more."""
         self.crowd.do(lambda: [client.drop() for client in self.crowd.clients])
         limit = (int(self.settings["history_limit"][:-2]) << 20) + MEMORY_MARGIN
+        if any(writer.size is mixed for writer in self.load.writers):
+            limit += PAYLOADS_KEPT
         for node in self.nodes:
             eventually(lambda: node.metric("pgrelay_sessions") == 0 and node.metric("pgrelay_queued_bytes") == 0)
             eventually(lambda: resident_bytes(node.pid) < limit, 20, f"a node has less than {limit >> 20} MB")

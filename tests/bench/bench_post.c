@@ -1,0 +1,262 @@
+/*
+ * The publisher over HTTP: POST /api/v1/events on keep-alive connections, the next request on each as soon as the
+ * last one has been answered. Prints the rate, and how long the answers took.
+ */
+#include "config.h"
+#include "bench_common.h"
+#include "bench_event.h"
+#include "bench_histogram.h"
+
+#include <arpa/inet.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define POST_CONNECTIONS_MAX 1000
+#define POST_BATCH_MAX       10000
+#define POST_OCTETS_MAX      7000
+#define POST_ANSWER_MAX      (256 * 1024)
+#define POST_PATIENCE_MS     10000
+
+static const char post_event_head[] =
+    "{\"type\": \"bench\", \"action\": \"tick\", \"key\": \"1\", \"payload\": ";
+
+static struct {
+	uint16_t port;
+	int64_t connections, requests, batch;
+	size_t octets;
+	const char *token;
+} options = {.connections = 1, .requests = 1000, .batch = 1, .octets = 300, .token = ""};
+
+struct post {
+	int64_t sent_us; /* 0: nothing is under way */
+	size_t answer_len;
+	char *answer;
+};
+
+static struct {
+	struct post *posts;
+	struct pollfd *fds;
+	int64_t sent, answered, seq;
+	char *body;
+	struct histogram times;
+} run;
+
+/* ---- asking ---- */
+
+static void
+post_send(int fd, const char *data, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
+
+		if (n <= 0)
+			bench_fatal("could not send a request: %m");
+		data += n;
+		len -= (size_t)n;
+	}
+}
+
+/* Returns its length. */
+static size_t
+post_write_body(char *body)
+{
+	char *p = body;
+
+	if (options.batch > 1)
+		*p++ = '[';
+	for (int64_t i = 0; i < options.batch; i++) {
+		if (i > 0)
+			*p++ = ',';
+		p = stpcpy(p, post_event_head);
+		bench_event_write(p, options.octets, bench_now_us(), ++run.seq);
+		p += options.octets;
+		*p++ = '}';
+	}
+	if (options.batch > 1)
+		*p++ = ']';
+	return (size_t)(p - body);
+}
+
+static void
+post_ask(size_t i)
+{
+	size_t body_len;
+	char head[1024];
+	int len;
+
+	run.posts[i].sent_us = bench_now_us();
+	body_len = post_write_body(run.body);
+	len = snprintf(head, sizeof(head),
+	    "POST /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAuthorization: Bearer %s\r\n"
+	    "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+	    options.port, options.token, body_len);
+	if (len < 0 || (size_t)len >= sizeof(head))
+		bench_fatal("the token is too long");
+	memmove(run.body + len, run.body, body_len);
+	memcpy(run.body, head, (size_t)len);
+	post_send(run.fds[i].fd, run.body, (size_t)len + body_len);
+	run.sent++;
+}
+
+/* ---- the answers ---- */
+
+/* Octets of the whole answer; 0: its head is not there yet. */
+static size_t
+post_answer_size(const struct post *p)
+{
+	static const char wanted[] = "\r\nContent-Length:";
+	const char *end = memmem(p->answer, p->answer_len, "\r\n\r\n", 4), *length;
+
+	if (end == NULL)
+		return 0;
+	length = strcasestr(p->answer, wanted);
+	if (length == NULL || length > end)
+		bench_fatal("an answer without its length: %s", p->answer);
+	return (size_t)(end + 4 - p->answer) + (size_t)strtoul(length + sizeof(wanted) - 1, NULL, 10);
+}
+
+static void
+post_take_answer(size_t i)
+{
+	struct post *p = &run.posts[i];
+
+	if (strncmp(p->answer, "HTTP/1.1 200 ", 13) != 0 || strstr(p->answer, "\r\n\r\n{\"ids\": [") == NULL)
+		bench_fatal("refused: %.1000s", p->answer);
+	histogram_add(&run.times, bench_now_us() - p->sent_us);
+	p->sent_us = 0;
+	p->answer_len = 0;
+	run.answered++;
+	if (run.sent < options.requests)
+		post_ask(i);
+}
+
+static void
+post_read(size_t i)
+{
+	struct post *p = &run.posts[i];
+	ssize_t n = recv(run.fds[i].fd, p->answer + p->answer_len, POST_ANSWER_MAX - p->answer_len, 0);
+
+	if (n <= 0)
+		bench_fatal(n < 0 ? "could not read an answer: %m" : "the server has closed a connection");
+	p->answer_len += (size_t)n;
+	p->answer[p->answer_len] = '\0';
+	if (p->sent_us == 0 || p->answer_len == POST_ANSWER_MAX)
+		bench_fatal("unexpected answer: %.1000s", p->answer);
+	if (post_answer_size(p) == p->answer_len)
+		post_take_answer(i);
+}
+
+/* ---- the loop ---- */
+
+static int
+post_connect(void)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(options.port)};
+	int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0)
+		bench_fatal("could not connect: %m");
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	return fd;
+}
+
+static void
+post_open_all(void)
+{
+	size_t count = (size_t)options.connections;
+
+	run.fds = bench_realloc(NULL, count * sizeof(*run.fds));
+	run.posts = bench_realloc(NULL, count * sizeof(*run.posts));
+	memset(run.posts, 0, count * sizeof(*run.posts));
+	for (size_t i = 0; i < count; i++) {
+		run.posts[i].answer = bench_realloc(NULL, POST_ANSWER_MAX + 1);
+		run.fds[i] = (struct pollfd){.fd = post_connect(), .events = POLLIN};
+	}
+	run.body = bench_realloc(
+	    NULL, 1024 + 2 + (size_t)options.batch * (sizeof(post_event_head) + options.octets + 2));
+}
+
+static void
+post_all(void)
+{
+	size_t count = (size_t)options.connections;
+
+	for (size_t i = 0; i < count && run.sent < options.requests; i++)
+		post_ask(i);
+	while (run.answered < options.requests) {
+		if (poll(run.fds, (nfds_t)count, POST_PATIENCE_MS) <= 0)
+			bench_fatal("no answer within %d s", POST_PATIENCE_MS / 1000);
+		for (size_t i = 0; i < count; i++)
+			if (run.fds[i].revents != 0)
+				post_read(i);
+	}
+}
+
+static void
+post_parse_options(int argc, char **argv)
+{
+	static const struct option table[] = {{"port", required_argument, NULL, 'p'},
+	    {"token", required_argument, NULL, 't'}, {"connections", required_argument, NULL, 'c'},
+	    {"requests", required_argument, NULL, 'n'}, {"batch", required_argument, NULL, 'b'},
+	    {"octets", required_argument, NULL, 'o'}, {NULL, 0, NULL, 0}};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		switch (c) {
+		case 'p':
+			options.port = (uint16_t)bench_parse_number("port", optarg, 1, UINT16_MAX);
+			break;
+		case 't':
+			options.token = optarg;
+			break;
+		case 'c':
+			options.connections =
+			    bench_parse_number("connections", optarg, 1, POST_CONNECTIONS_MAX);
+			break;
+		case 'n':
+			options.requests = bench_parse_number("requests", optarg, 1, INT32_MAX);
+			break;
+		case 'b':
+			options.batch = bench_parse_number("batch", optarg, 1, POST_BATCH_MAX);
+			break;
+		case 'o':
+			options.octets =
+			    (size_t)bench_parse_number("octets", optarg, BENCH_EVENT_MIN, POST_OCTETS_MAX);
+			break;
+		default:
+			exit(2);
+		}
+	}
+	if (options.port == 0)
+		bench_fatal("--port is missing");
+}
+
+int
+main(int argc, char **argv)
+{
+	int64_t start_us;
+	double seconds;
+
+	post_parse_options(argc, argv);
+	post_open_all();
+	start_us = bench_now_us();
+	post_all();
+	seconds = (double)(bench_now_us() - start_us) / 1e6;
+	printf("{\"requests\": %" PRId64 ", \"events\": %" PRId64
+	       ", \"seconds\": %.6f, \"requests_per_second\": %.0f, \"events_per_second\": %.0f, ",
+	    run.answered, run.seq, seconds, (double)run.answered / seconds, (double)run.seq / seconds);
+	printf("\"p50_us\": %" PRId64 ", \"p99_us\": %" PRId64 ", \"max_us\": %" PRId64
+	       ", \"cpu_seconds\": %.6f}\n",
+	    histogram_quantile_us(&run.times, 0.5), histogram_quantile_us(&run.times, 0.99), run.times.max_us,
+	    bench_cpu_seconds());
+	return 0;
+}
