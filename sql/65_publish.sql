@@ -116,7 +116,7 @@ AS $$
            CASE WHEN e.fault IS NULL AND e.granted THEN (e.value->'payload')::text END,
            CASE WHEN e.fault IS NOT NULL THEN e.fault
                 WHEN NOT e.granted THEN
-                    concat('user ', e.who, 'may not publish ',
+                    concat('this user may not publish ',
                            to_json(concat(e.type, '.', e.action, '.', pgrelay._encode_key(e.key))),
                            '; "pgrelay grant add --publish" allows it') END,
            CASE WHEN e.fault IS NOT NULL THEN 'invalid' WHEN NOT e.granted THEN 'denied' END

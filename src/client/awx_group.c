@@ -129,8 +129,10 @@ awx_group_is_of_events(struct slice type)
 	return type.len > len && memcmp(type.ptr + type.len - len, ending, len) == 0;
 }
 
-/* emit_channel_notification() makes TYPE-KEY a topic whose action is the payload's "event", else "message". PostgreSQL
- * writes jsonb in one way. */
+/*
+ * emit_channel_notification() makes TYPE-KEY a topic whose action is the payload's "event", else "message".
+ * PostgreSQL writes jsonb in one way.
+ */
 static bool
 awx_group_is_action_of_payload(struct slice action, struct slice payload)
 {

@@ -32,7 +32,9 @@ bool awx_group_split(const char *group, char **name, char **value);
 /* Digits only, or a UUID: such a VALUE is a key. */
 bool awx_group_value_is_key(const char *value, size_t len);
 
-/* The group that AWX would tell an event in (docs/cluster.md, section 6); returns its length, there is no NUL. */
+/*
+ * The group that AWX would tell an event in (docs/cluster.md, section 6); returns its length, there is no NUL.
+ */
 #define AWX_GROUP_MAX (EVENT_WORD_MAX + 1 + EVENT_KEY_MAX)
 size_t awx_group_of_topic(const struct topic *topic, struct slice payload, char out[AWX_GROUP_MAX]);
 

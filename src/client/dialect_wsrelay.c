@@ -1,6 +1,6 @@
 /*
- * The dialect of AWX's wsrelay. One that has just dialled in is told of all groups in portions, each when the one
- * before it has been sent: there may be ten thousand clients. Changes go out as they come.
+ * The dialect of AWX's wsrelay. One that has just dialled in is told of all groups in portions, each when the
+ * one before it has been sent: there may be ten thousand clients. Changes go out as they come.
  */
 #include "config.h"
 #include "client/dialect_wsrelay.h"

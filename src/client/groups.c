@@ -2,8 +2,8 @@
  * Groups of a client. Invariant: while query is set a question is under way, and done is its; wanted is NULL
  * when it is about the groups that there are.
  *
- * Those that are shown are in a list, in the order of their sessions' numbers; a watcher knows of those that stand
- * before its `next`. Only groups_replace() changes `current`.
+ * Those that are shown are in a list, in the order of their sessions' numbers; a watcher knows of those that
+ * stand before its `next`. Only groups_replace() changes `current`.
  */
 #include "config.h"
 #include "client/groups.h"

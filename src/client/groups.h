@@ -50,19 +50,23 @@ bool groups_have_shrunk(const struct groups *groups);
 char *groups_tell(struct groups *groups);
 
 /*
- * Somebody who is told of all clients' groups, and how they change; embedded in who that is. Changes of those whom
- * groups_watch_next() has not come to yet are left out: it will tell how they are then.
+ * Somebody who is told of all clients' groups, and how they change; embedded in who that is. Changes of those
+ * whom groups_watch_next() has not come to yet are left out: it will tell how they are then.
  */
 struct groups_watcher {
 	TAILQ_ENTRY(groups_watcher) entry;
 	struct groups *next; /* whom groups_watch_next() comes to; NULL: it has come to all */
-	/* This session has joined, or left, groups. labels is a JSON list of at most GROUPS_TOLD_MAX of them. */
+	/*
+	 * This session has joined, or left, groups. labels is a JSON list of at most GROUPS_TOLD_MAX of them.
+	 */
 	void (*told)(struct groups_watcher *watcher, uint64_t session, bool joined, const char *labels);
 };
 #define GROUPS_TOLD_MAX 1000
 
-/* These groups are those of the session with this number, which grows from call to call: watchers see them from now
- * on. Once, when the session is open. */
+/*
+ * These groups are those of the session with this number, which grows from call to call: watchers see them from
+ * now on. Once, when the session is open.
+ */
 void groups_show(struct groups *groups, uint64_t session);
 void groups_watch(struct groups_watcher *watcher);
 void groups_unwatch(struct groups_watcher *watcher);

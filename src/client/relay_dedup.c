@@ -1,8 +1,8 @@
 /*
- * Deliveries are remembered one by one, in a ring, in the order of time, and counted in an entry for each different
- * message. In an entry they have serial numbers, and each relay has its place among them: behind the last one that it
- * has brought as well. Invariant: an entry's deliveries in the ring are those from `first` up to `end`, and there is at
- * least one.
+ * Deliveries are remembered one by one, in a ring, in the order of time, and counted in an entry for each
+ * different message. In an entry they have serial numbers, and each relay has its place among them: behind the
+ * last one that it has brought as well. Invariant: an entry's deliveries in the ring are those from `first` up
+ * to `end`, and there is at least one.
  */
 #include "config.h"
 #include "client/relay_dedup.h"

@@ -1,5 +1,7 @@
-/* What AWX's wsrelay pushes, checked: the group, the payload, and the topic that these are here (docs/cluster.md,
- * section 6). */
+/*
+ * What AWX's wsrelay pushes, checked: the group, the payload, and the topic that these are here
+ * (docs/cluster.md, section 6).
+ */
 #ifndef PGRELAY_CLIENT_RELAY_MESSAGE_H
 #define PGRELAY_CLIENT_RELAY_MESSAGE_H
 

@@ -48,8 +48,8 @@
 enum session_state { SESSION_OPEN, SESSION_CLOSING, SESSION_DRAINING, SESSION_GONE };
 
 /*
- * What a client that came back has had from another node and this one may still hear: deferred events, which nobody has
- * announced yet. Until the announcer has come past the time when the client came.
+ * What a client that came back has had from another node and this one may still hear: deferred events, which
+ * nobody has announced yet. Until the announcer has come past the time when the client came.
  */
 struct session_had {
 	struct snapshot announced, until; /* until is not set before the client has caught up */
@@ -605,7 +605,9 @@ session_forget_had(struct session *s)
 	s->had = NULL;
 }
 
-/* What the client has had was visible before it came, and so is in the snapshot of a marker that came by since. */
+/*
+ * What the client has had was visible before it came, and so is in the snapshot of a marker that came by since.
+ */
 static void
 session_check_had(struct session *s)
 {

@@ -30,10 +30,15 @@ struct dialect {
 	void (*message)(void *state, const char *text, size_t len);
 	/* The user's rights have changed: what was allowed must be asked for again. Not for peers. */
 	void (*access_changed)(void *state);
-	/* The labels of the groups concerned, as groups_labels() gives them. NULL: it is told of no gaps, and who is too
-	 * slow is closed. */
+	/*
+	 * The labels of the groups concerned, as groups_labels() gives them. NULL: it is told of no gaps, and
+	 * who is too slow is closed.
+	 */
 	char *(*labels)(void *state, groups_concern concerns, const void *arg);
-	/* Is it in the group of this label? Asked for messages that AWX's relays bring; NULL: its patterns alone tell. */
+	/*
+	 * Is it in the group of this label? Asked for messages that AWX's relays bring; NULL: its patterns
+	 * alone tell.
+	 */
 	bool (*in_group)(void *state, const char *label);
 	/* What was queued has all been handed to the socket: there is room for more. May be NULL. */
 	void (*drained)(void *state);
@@ -53,7 +58,10 @@ struct session_socket {
 	void (*carrier_free)(void *carrier); /* closes fd */
 };
 
-/* Who is at the other end. A peer (another node, or AWX's relay) has no id and no credential: its rights do not change. */
+/*
+ * Who is at the other end. A peer (another node, or AWX's relay) has no id and no credential: its rights do not
+ * change.
+ */
 #define SESSION_PEER_ID 0
 struct session_user {
 	int64_t id;

@@ -122,7 +122,9 @@ heartbeat_counter(void)
 	return heartbeat.counter;
 }
 
-/* A timer that comes late shows that this process stood still; what has come meanwhile has not been read yet. */
+/*
+ * A timer that comes late shows that this process stood still; what has come meanwhile has not been read yet.
+ */
 static void
 heartbeat_on_timer(evutil_socket_t fd, short what, void *arg)
 {
@@ -243,7 +245,10 @@ heartbeat_free(void)
 
 /* ---- what is heard ---- */
 
-/* One that is late (a former session's, or a pooler's) was sent before the last one came back: no marker of ours. */
+/*
+ * One that is late (a former session's, or a pooler's) was sent before the last one came back: no marker of
+ * ours.
+ */
 static bool
 heartbeat_is_own(const struct beat *b)
 {

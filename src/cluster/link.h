@@ -25,8 +25,8 @@ struct link_ops {
 	/* All that was sent has been handed to the socket. */
 	void (*drained)(struct link *link);
 	/*
-	 * The link has ended, and is gone at the end of this turn; not after link_close(). Of one that this node
-	 * dialled, and of one that was open. reason is one line.
+	 * The link has ended, and is gone at the end of this turn; not after link_close(). Of one that this
+	 * node dialled, and of one that was open. reason is one line.
 	 */
 	void (*ended)(struct link *link, const char *reason);
 };

@@ -1,4 +1,7 @@
-/* The mesh. A peer stays in the table as long as its node is known, so that a pause between two attempts outlives a link. */
+/*
+ * The mesh. A peer stays in the table as long as its node is known, so that a pause between two attempts
+ * outlives a link.
+ */
 #include "config.h"
 #include "cluster/mesh.h"
 #include "cluster/link.h"
@@ -91,8 +94,8 @@ mesh_get(const char *id)
 static bool
 mesh_wants_link(const struct node *n)
 {
-	return n != NULL && n->kind == NODE_PEER && n->state == NODE_ONLINE && n->port != 0 &&
-	       strcmp(node_self_id(), n->id) < 0;
+	return n != NULL && n->kind == NODE_PEER && !node_is_double(node_self_id()) &&
+	       n->state == NODE_ONLINE && n->port != 0 && strcmp(node_self_id(), n->id) < 0;
 }
 
 static void
@@ -121,8 +124,13 @@ mesh_pause(struct peer *p)
 void
 mesh_on_heard(const struct node *n)
 {
-	struct peer *p;
+	struct peer *p = n->kind == NODE_DOUBLE ? mesh_find(n->id) : NULL;
 
+	if (p != NULL && p->link != NULL) {
+		link_close(p->link, WS_CLOSE_POLICY, "two nodes claim one id");
+		mesh_tell_ended(p->link);
+		p->link = NULL;
+	}
 	if (!mesh_wants_link(n))
 		return;
 	p = mesh_get(n->id);
@@ -138,11 +146,24 @@ mesh_on_heard(const struct node *n)
 
 /* ---- what links tell ---- */
 
+/* Each of the two would take the other's place, without end. */
+static void
+mesh_refuse_double(struct peer *p, struct link *link)
+{
+	if (p->dialling == link)
+		p->dialling = NULL;
+	link_close(link, WS_CLOSE_POLICY, "two nodes claim one id");
+}
+
 static void
 mesh_on_opened(struct link *link)
 {
 	struct peer *p = mesh_get(link_node(link));
 
+	if (node_is_double(p->id)) {
+		mesh_refuse_double(p, link);
+		return;
+	}
 	if (p->link != NULL) {
 		log_info("cluster", "a new link to node \"%s\" takes the place of the former one", p->id);
 		link_close(p->link, WS_CLOSE_NORMAL, "another link takes its place");
@@ -218,8 +239,10 @@ mesh_link(const char *node)
 struct link *
 mesh_next_link(struct link *link)
 {
-	struct peer *p = link == NULL ? mesh.peers : mesh_find(link_node(link))->hh.next;
+	struct peer *p = link == NULL ? mesh.peers : mesh_find(link_node(link));
 
+	if (link != NULL && p != NULL)
+		p = p->hh.next;
 	while (p != NULL && p->link == NULL)
 		p = p->hh.next;
 	return p != NULL ? p->link : NULL;

@@ -95,6 +95,18 @@ node_find_peer(const char *id)
 	return n != NULL && n->kind == NODE_PEER ? n : NULL;
 }
 
+bool
+node_is_double(const char *id)
+{
+	bool own = strcmp(id, nodes.self_id) == 0;
+	char *key =
+	    own ? mem_printf("%s %s %s", node_kind_names[NODE_DOUBLE], conf.cluster, id) : node_peer_key(id);
+	struct node *n = node_find(key);
+
+	free(key);
+	return n != NULL && n->kind == NODE_DOUBLE && n->state == NODE_ONLINE;
+}
+
 static void
 node_forget(struct node *n)
 {
@@ -167,10 +179,9 @@ node_log_kind(const struct node *n, const struct beat *b)
 	case NODE_SKEWED:
 		log_warning("cluster",
 		    "node \"%s\" at %s:%d is not linked: its clock is %" PRId64
-		    " s %s of this node's; at most "
-		    "%d s are accepted",
+		    " s %s this node's; at most %d s are accepted",
 		    n->id, n->host, n->port, n->skew_ms > 0 ? n->skew_ms / 1000 : -n->skew_ms / 1000,
-		    n->skew_ms > 0 ? "ahead" : "behind", SECRET_CLOCK_S);
+		    n->skew_ms > 0 ? "ahead of" : "behind", SECRET_CLOCK_S);
 		break;
 	case NODE_DOUBLE:
 		log_error("cluster",
@@ -342,7 +353,8 @@ node_judge(struct beat *b, const char *cluster)
 	if (!secret_is_set() || !b->sealed)
 		return NODE_UNSIGNED;
 	if (!b->right) {
-		b->reason = "its heartbeats are not signed with this node's secret";
+		b->reason = "its heartbeats are not signed with this node's secret; give all nodes of a "
+			    "cluster the same";
 		return NODE_FORGED;
 	}
 	b->reason = "a heartbeat of its was played again, or its clock was set back";
@@ -367,7 +379,6 @@ node_take(const struct beat *beat)
 
 	if (node_is_own_echo(&b))
 		return NODE_SELF;
-	metrics[METRIC_HEARTBEATS_SELF_TOTAL + (int)kind]++;
 	key = peer ? node_peer_key(b.node)
 		   : mem_printf("%s %s %s", node_kind_name(kind), b.cluster != NULL ? b.cluster : "", b.node);
 	n = node_find(key);
@@ -376,6 +387,7 @@ node_take(const struct beat *beat)
 	free(key);
 	if (n != NULL)
 		node_update(n, &b, kind);
+	metrics[METRIC_HEARTBEATS_SELF_TOTAL + (int)(n != NULL ? n->kind : kind)]++;
 	return kind;
 }
 

@@ -74,6 +74,8 @@ uint64_t node_self_boot(void);
 
 /* All of them in the order in which they were first heard: NULL first. */
 const struct node *node_next(const struct node *node);
+/* Do two claim this id, be it this node's own? */
+bool node_is_double(const char *id);
 /* A peer by its id; NULL when there is none, online or not. */
 const struct node *node_find_peer(const char *id);
 

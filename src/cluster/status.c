@@ -169,7 +169,11 @@ status_finish(struct status_request *r)
 	char *text;
 
 	while ((n = node_next(n)) != NULL)
-		json_array_append_new(list, status_node(r, n));
+		if (n->kind == NODE_SELF)
+			json_array_append_new(list, status_node(r, n));
+	while ((n = node_next(n)) != NULL)
+		if (n->kind != NODE_SELF)
+			json_array_append_new(list, status_node(r, n));
 	text = json_dumps(picture, JSON_COMPACT | JSON_REAL_PRECISION(4));
 	if (text == NULL)
 		log_fatal("out of memory");

@@ -29,9 +29,9 @@ struct conf {
 	bool reuse_port;
 	char *node;
 	char *cluster;
-	char *advertise; /* address for the heartbeat; empty: the first listen address */
+	char *advertise;            /* address for the heartbeat; empty: the first listen address */
 	char *secret, *secret_also; /* empty: none */
-	char *tls_ca_file;         /* empty: the system's */
+	char *tls_ca_file;          /* empty: the system's */
 	bool tls_verify;
 	int64_t max_sessions;
 	int64_t handshake_timeout_ms;

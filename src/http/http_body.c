@@ -459,6 +459,11 @@ http_body_on_added(struct evbuffer *input, const struct evbuffer_cb_info *info, 
 {
 	struct http_body *b = arg;
 
+	if (http_body_connection(b) == NULL &&
+	    b->state != BODY_HEAD) { /* evhttp has freed it: nobody reads this */
+		bufferevent_disable(b->bev, EV_READ);
+		return;
+	}
 	if (b->state == BODY_HEAD) {
 		http_body_take(b, input, info->n_added);
 	} else if (b->state == BODY_ADMITTED) {
@@ -507,6 +512,8 @@ http_body_is_big(const struct http_body *b)
 void
 http_body_free(struct http_body *b)
 {
+	bool had_room = b->state == BODY_ADMITTED;
+
 	assert(b->magic == HTTP_BODY_MAGIC);
 	evbuffer_remove_cb_entry(bufferevent_get_input(b->bev), b->added);
 	http_body_enter(b, BODY_SMALL);
@@ -518,5 +525,6 @@ http_body_free(struct http_body *b)
 	http_body_drop_head(b);
 	b->magic = 0;
 	free(b);
-	http_body_admit_waiting();
+	if (had_room)
+		http_body_admit_waiting();
 }

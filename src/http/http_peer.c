@@ -30,8 +30,8 @@ http_peer_mistake(enum secret_verdict verdict, int64_t skew_s)
 	case SECRET_WRONG:
 		return mem_strdup("the header secret is wrong: the two sides do not have the same secret");
 	case SECRET_CLOCK:
-		return mem_printf("its clock is %" PRId64 " s %s of this node's; at most %d s are accepted",
-		    skew_s > 0 ? skew_s : -skew_s, skew_s > 0 ? "ahead" : "behind", SECRET_CLOCK_S);
+		return mem_printf("its clock is %" PRId64 " s %s this node's; at most %d s are accepted",
+		    skew_s > 0 ? skew_s : -skew_s, skew_s > 0 ? "ahead of" : "behind", SECRET_CLOCK_S);
 	case SECRET_REPLAYED:
 		return mem_strdup("this header secret was used before");
 	case SECRET_RIGHT:

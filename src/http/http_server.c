@@ -148,7 +148,7 @@ http_server_has_stray_body(struct evhttp_request *req, enum evhttp_cmd_type meth
 static const char *
 http_server_method(enum evhttp_cmd_type method)
 {
-	return method == EVHTTP_REQ_GET	   ? "GET"
+	return method == EVHTTP_REQ_GET    ? "GET"
 	       : method == EVHTTP_REQ_HEAD ? "HEAD"
 	       : method == EVHTTP_REQ_POST ? "POST"
 					   : "another";
@@ -157,7 +157,8 @@ http_server_method(enum evhttp_cmd_type method)
 static void
 http_server_refuse_method(struct evhttp_request *req, const char *methods)
 {
-	char *line = mem_printf("only %s is understood here", strcmp(methods, HTTP_POST) == 0 ? "POST" : "GET");
+	char *line =
+	    mem_printf("only %s is understood here", strcmp(methods, HTTP_POST) == 0 ? "POST" : "GET");
 
 	evhttp_add_header(evhttp_request_get_output_headers(req), "Allow", methods);
 	http_reply_text(req, HTTP_BADMETHOD, "Method Not Allowed", line);

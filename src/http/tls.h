@@ -13,7 +13,9 @@ typedef struct ssl_st SSL;
 SSL_CTX *tls_context(void);
 /* For one connection to this host, a name or an address, which its certificate must be valid for. */
 SSL *tls_new(SSL_CTX *context, const char *host);
-/* Why a connection has failed, error being OpenSSL's; NULL when it was not by TLS. Valid until the next call. */
+/*
+ * Why a connection has failed, error being OpenSSL's; NULL when it was not by TLS. Valid until the next call.
+ */
 const char *tls_error(const SSL *ssl, unsigned long error);
 
 #endif

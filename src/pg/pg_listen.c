@@ -17,20 +17,25 @@
 
 #define LISTEN_TURN_NOTIFICATIONS 64
 /*
- * A snapshot of thousands of transactions would not fit into a NOTIFY; pg_walfile_name() begins with the timeline.
- * The message, which nobody reads, makes the commit wait for its WAL: what a marker's snapshot sees must not be
- * forgotten by a crash, which would give the same transaction ids to others.
+ * A snapshot of thousands of transactions would not fit into a NOTIFY; pg_walfile_name() begins with the
+ * timeline. The message, which nobody reads, makes the commit wait for its WAL: what a marker's snapshot sees
+ * must not be forgotten by a crash, which would give the same transaction ids to others.
  */
 #define LISTEN_NOTIFY_SQL                                                                                    \
-	"SELECT pg_catalog.pg_notify($1, pg_catalog.concat(b.text, CASE WHEN $3::pg_catalog.text IS NOT NULL THEN " \
-	"pg_catalog.concat(',\"hmac\":\"', pg_catalog.encode(pg_catalog.sha256(pg_catalog.decode($4, 'hex') || "    \
-	"pg_catalog.sha256(pg_catalog.decode($3, 'hex') || pg_catalog.convert_to(b.text, 'UTF8'))), 'hex'), '\"') "  \
+	"SELECT pg_catalog.pg_notify($1, pg_catalog.concat(b.text, CASE WHEN $3::pg_catalog.text IS NOT "    \
+	"NULL THEN "                                                                                         \
+	"pg_catalog.concat(',\"hmac\":\"', pg_catalog.encode(pg_catalog.sha256(pg_catalog.decode($4, "       \
+	"'hex') || "                                                                                         \
+	"pg_catalog.sha256(pg_catalog.decode($3, 'hex') || pg_catalog.convert_to(b.text, 'UTF8'))), "        \
+	"'hex'), '\"') "                                                                                     \
 	"END, '}')), pg_catalog.pg_logical_emit_message(true, 'pgrelay', '') "                               \
 	"FROM (SELECT pg_catalog.concat(pg_catalog.left($2, -1), "                                           \
 	"CASE WHEN pg_catalog.length(s.snapshot) <= 6900 THEN pg_catalog.concat(',\"epoch\":\"', "           \
 	"c.system_identifier, '.', ('x' || pg_catalog.left(pg_catalog.pg_walfile_name("                      \
-	"pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::bigint, '\",\"snapshot\":\"', s.snapshot, '\"') END) "  \
-	"FROM (SELECT pg_catalog.pg_current_snapshot()::text) s (snapshot), pg_catalog.pg_control_system() c " \
+	"pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::bigint, '\",\"snapshot\":\"', s.snapshot, '\"') "   \
+	"END) "                                                                                              \
+	"FROM (SELECT pg_catalog.pg_current_snapshot()::text) s (snapshot), pg_catalog.pg_control_system() " \
+	"c "                                                                                                 \
 	"OFFSET 0) b (text)"
 
 enum pg_listen_state { LISTEN_DOWN, LISTEN_SUBSCRIBING, LISTEN_DEAF, LISTEN_PROVEN };
@@ -81,8 +86,8 @@ pg_listen_notify(struct pg_listen *l, const char *payload, const char *inner, co
 		return false;
 	if (l->pooled)
 		return l->ops->notify_elsewhere(l->arg, LISTEN_NOTIFY_SQL, params);
-	pg_listen_sent(l, PQsendQueryParams(pg_session_conn(l->session), LISTEN_NOTIFY_SQL, PG_LISTEN_PARAMS, NULL, params,
-			      NULL, NULL, 0) == 1);
+	pg_listen_sent(l, PQsendQueryParams(pg_session_conn(l->session), LISTEN_NOTIFY_SQL, PG_LISTEN_PARAMS,
+			      NULL, params, NULL, NULL, 0) == 1);
 	return l->busy;
 }
 

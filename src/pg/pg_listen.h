@@ -41,8 +41,7 @@ void pg_listen_free(struct pg_listen *listen);
  * Behind a pooler it goes over another session: in transaction mode a backend that is not ours has listened,
  * and what is sent by it comes back to the sender, while what others send is lost.
  */
-bool pg_listen_notify(
-    struct pg_listen *listen, const char *payload, const char *inner, const char *outer);
+bool pg_listen_notify(struct pg_listen *listen, const char *payload, const char *inner, const char *outer);
 /* Our own heartbeat has come back: the session hears. */
 void pg_listen_prove(struct pg_listen *listen);
 /*

@@ -35,9 +35,9 @@ struct pg_session {
 	char *conninfo;
 	const struct pg_session_ops *ops;
 	void *arg;
-	struct pg_hosts *hosts;     /* still to be tried in this round; the first one is being tried */
+	struct pg_hosts *hosts;  /* still to be tried in this round; the first one is being tried */
 	struct resolve *resolve; /* NULL unless RESOLVING */
-	char *reasons;              /* of the attempts of this round that have failed */
+	char *reasons;           /* of the attempts of this round that have failed */
 	int attempts;
 	PGconn *conn;
 	struct event *io; /* on PQsocket(), which may change while connecting */

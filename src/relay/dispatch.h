@@ -4,13 +4,17 @@
 
 #include "relay/event.h"
 
-/* An event's or a ticket's record: into the history, and to everybody who wants it. xid is its transaction where the
- * announcer has told it, else 0. */
+/*
+ * An event's or a ticket's record: into the history, and to everybody who wants it. xid is its transaction
+ * where the announcer has told it, else 0.
+ */
 void dispatch_event(const struct record *record, uint64_t xid);
 /* The same to those sessions alone that are on their way back, which missed it. */
 void dispatch_missed(const struct record *record);
-/* What a relay of AWX's brought for a group (docs/cluster.md, section 6), of this topic here: to this node's clients
- * alone, at once. */
+/*
+ * What a relay of AWX's brought for a group (docs/cluster.md, section 6), of this topic here: to this node's
+ * clients alone, at once.
+ */
 void dispatch_relayed(const char *group, const struct topic *topic, struct slice payload);
 /* Counts a malformed record, and logs that at most once a minute. */
 void dispatch_count_malformed(void);

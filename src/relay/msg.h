@@ -31,7 +31,10 @@ struct span span_copy(const void *data, size_t len);
 /* Lays octets behind a span, where its block has room and nobody else holds that. False: nothing was done. */
 bool span_append(struct span *span, const void *data, size_t len);
 
-/* A WebSocket's text frame; a server-sent event; a text frame that holds group and payload, for AWX's wsbroadcast. */
+/*
+ * A WebSocket's text frame; a server-sent event; a text frame that holds group and payload, for AWX's
+ * wsbroadcast.
+ */
 enum msg_form { MSG_FORM_AWX, MSG_FORM_SSE, MSG_FORM_BROADCAST, MSG_FORM_COUNT };
 
 /*
@@ -58,8 +61,10 @@ struct span msg_frame(struct msg *msg, enum msg_form form);
 /* Drops the frames' references. */
 void msg_done(struct msg *msg);
 
-/* A frame of this form in a block of its own, without a cursor; the caller owns the reference. topic may be NULL
- * where the form does not tell the group. */
+/*
+ * A frame of this form in a block of its own, without a cursor; the caller owns the reference. topic may be
+ * NULL where the form does not tell the group.
+ */
 struct span msg_make_frame(enum msg_form form, const struct topic *topic, struct slice payload);
 
 /* Octets that several sessions get, in a block apart from the events', which the history keeps; the caller

@@ -3,8 +3,9 @@
  *
  *   1 . system identifier . timeline . boot . counter_id_time . seen . announced . ids
  *
- * id and time, microseconds since 1970, are the last logged event's, left out when there is none. announced is "s" when it is the same as seen, "-" when it is not set. ids are the ranges of all ids, by
- * differences: each is FIRST or FIRST_MORE, FIRST counted from the end of the range before it.
+ * id and time, microseconds since 1970, are the last logged event's, left out when there is none. announced is
+ * "s" when it is the same as seen, "-" when it is not set. ids are the ranges of all ids, by differences: each
+ * is FIRST or FIRST_MORE, FIRST counted from the end of the range before it.
  */
 #include "config.h"
 #include "relay/position.h"

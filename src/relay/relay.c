@@ -266,7 +266,9 @@ relay_on_hangup(evutil_socket_t number, short what, void *arg)
 	}
 }
 
-/* A burst's memory goes back to the system: malloc() alone would keep what lies below something that lives on. */
+/*
+ * A burst's memory goes back to the system: malloc() alone would keep what lies below something that lives on.
+ */
 static void
 relay_on_trim(evutil_socket_t fd, short what, void *arg)
 {

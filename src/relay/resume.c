@@ -522,7 +522,9 @@ resume_plan_add(struct resume_plan *p, struct resume *r)
 	resume_enter(r, RESUME_READING);
 }
 
-/* Whose turn it is: who lies nearest, or has let others go first often enough. NULL: nobody waits for the log. */
+/*
+ * Whose turn it is: who lies nearest, or has let others go first often enough. NULL: nobody waits for the log.
+ */
 static struct resume *
 resume_choose(void)
 {

@@ -34,7 +34,9 @@ snapshot_take(struct slice *rest, char c)
 	return true;
 }
 
-/* A 64-bit transaction id is an epoch and a 32-bit one, which is never 0: PostgreSQL refuses such a snapshot. */
+/*
+ * A 64-bit transaction id is an epoch and a 32-bit one, which is never 0: PostgreSQL refuses such a snapshot.
+ */
 static bool
 snapshot_is_xid(uint64_t xid)
 {

@@ -234,8 +234,8 @@ stream_hold_marker(const struct marker *marker, bool own, const char *epoch, con
 /* ---- live ---- */
 
 /*
- * While what is heard may have been read from the log, a marker divides nothing: events from behind it have been handed
- * on before it. Nobody may go on from there.
+ * While what is heard may have been read from the log, a marker divides nothing: events from behind it have
+ * been handed on before it. Nobody may go on from there.
  */
 static bool
 stream_is_before_overlap_ends(const struct marker *marker, bool own)
@@ -492,8 +492,10 @@ stream_count_marker(const struct marker *marker, const char *epoch, const struct
 	stream_enter(STREAM_READING);
 }
 
-/* What had been announced at our last marker is visible by now; else somebody else than an announcer told so, and
- * true announcements since have been taken for old ones. */
+/*
+ * What had been announced at our last marker is visible by now; else somebody else than an announcer told so,
+ * and true announcements since have been taken for old ones.
+ */
 static bool
 stream_was_deceived(const struct snapshot *seen)
 {

@@ -454,7 +454,7 @@ def test_a_clock_that_is_far_off_makes_no_link():
             assert re.search(r"is not linked: its clock is (399|400) s ahead of this node's; at most 300 s are accepted$", line), line
         for name in ("n0", "n1", "a-bit"):
             (line,) = wait_log(early, f'node "{name}" at')
-            assert re.search(r"is not linked: its clock is \d+ s behind of this node's; at most 300 s are accepted$", line), line
+            assert re.search(r"is not linked: its clock is \d+ s behind this node's; at most 300 s are accepted$", line), line
         eventually(lambda: [node.metric("pgrelay_links") for node in (*nodes, bit, early)] == [2, 2, 2, 0])
         assert_counted([*nodes, bit], "skewed")
         assert heard(bit, "peer") > 0 and heard(nodes[0], "forged") == 0

@@ -250,8 +250,7 @@ test_resolve_cancelled(void)
 
 	loop_init();
 	answers = 0;
-	resolve_cancel(
-	    resolve_start("localhost", on_resolved, NULL)); /* answered already, not told yet */
+	resolve_cancel(resolve_start("localhost", on_resolved, NULL)); /* answered already, not told yet */
 	resolve_cancel(resolve_start("pgrelay.invalid", on_resolved, NULL)); /* asked for, perhaps */
 	event_base_once(loop_base(), -1, EV_TIMEOUT, stop, NULL, &soon);
 	loop_run();
