@@ -443,6 +443,23 @@ link_break(struct link *l, const char *reason)
 	link_end(l, WS_CLOSE_PROTOCOL, reason);
 }
 
+/* Whose hello it is; false: it has been refused. */
+static bool
+link_read_hello(struct link *l, struct slice rest, struct link_hello *h)
+{
+	if (!link_parse_hello(rest, l->dialled, h)) {
+		link_refuse(l, METRIC_PEERS_REFUSED_HANDSHAKE_TOTAL, "its hello is malformed");
+		return false;
+	}
+	if (!link_accepts_hello(l, h))
+		return false;
+	if (l->node == NULL)
+		l->node = link_decode(h->from);
+	l->boot = strtoull(h->boot.ptr, NULL, 16);
+	memcpy(l->challenge, h->challenge.ptr, SECRET_HEX);
+	return true;
+}
+
 /* The acceptor's answer. */
 static void
 link_take_hello_back(struct link *l, struct slice rest)
@@ -450,14 +467,8 @@ link_take_hello_back(struct link *l, struct slice rest)
 	struct link_hello h;
 	char proof[SECRET_HEX_SIZE];
 
-	if (!link_parse_hello(rest, true, &h)) {
-		link_refuse(l, METRIC_PEERS_REFUSED_HANDSHAKE_TOTAL, "its hello is malformed");
+	if (!link_read_hello(l, rest, &h))
 		return;
-	}
-	if (!link_accepts_hello(l, &h))
-		return;
-	l->boot = strtoull(h.boot.ptr, NULL, 16);
-	memcpy(l->challenge, h.challenge.ptr, SECRET_HEX);
 	if (!link_is_proved(l, h.proof)) {
 		link_refuse(l, METRIC_PEERS_REFUSED_HANDSHAKE_TOTAL,
 		    "its proof is wrong: it does not have this node's secret");
@@ -474,15 +485,8 @@ link_take_hello(struct link *l, struct slice rest)
 	struct link_hello h;
 	char proof[SECRET_HEX_SIZE];
 
-	if (!link_parse_hello(rest, false, &h)) {
-		link_refuse(l, METRIC_PEERS_REFUSED_HANDSHAKE_TOTAL, "its hello is malformed");
+	if (!link_read_hello(l, rest, &h))
 		return;
-	}
-	if (!link_accepts_hello(l, &h))
-		return;
-	l->node = link_decode(h.from);
-	l->boot = strtoull(h.boot.ptr, NULL, 16);
-	memcpy(l->challenge, h.challenge.ptr, SECRET_HEX);
 	link_prove(l, proof);
 	link_send_hello(l, proof);
 	link_enter(l, LINK_PROVING);
