@@ -122,6 +122,12 @@ health_start(struct pg_query_pool *pool)
 }
 
 void
+health_hasten(void)
+{
+	health_arm(0);
+}
+
+void
 health_free(void)
 {
 	if (health.query != NULL)

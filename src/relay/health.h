@@ -6,6 +6,8 @@ struct pg_query_pool;
 
 /* Asks from now on, every 10 seconds. */
 void health_start(struct pg_query_pool *pool);
+/* Asks now. */
+void health_hasten(void);
 void health_free(void);
 
 #endif

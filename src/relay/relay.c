@@ -258,6 +258,7 @@ relay_on_hangup(evutil_socket_t number, short what, void *arg)
 {
 	char *error;
 
+	health_hasten();
 	if (conf_reload(&error)) {
 		log_info(NULL, "settings re-read");
 	} else {

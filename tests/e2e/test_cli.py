@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import subprocess
 
 from harness import PGRELAY, Sql, clean_environment, eventually, main, need, pg_program, site
@@ -263,6 +264,15 @@ def test_check_through_a_pooler_in_transaction_mode():
         assert "pooler" in said["LISTEN"], said
 
 
+def ask_now(node, condition, timeout, what):
+    """The database's figures, asked for at once rather than every ten seconds."""
+    def is_so():
+        node.process.signal(signal.SIGHUP)
+        return condition()
+
+    eventually(is_so, timeout, what, pause=0.3)
+
+
 def test_check_and_metrics_of_the_notification_queue():
     """Half of the queue's 8 GB cannot be filled in a test; from PostgreSQL 17 on it can be made smaller."""
     small = int(site.sql("SHOW server_version_num")) >= 170000
@@ -280,12 +290,12 @@ def test_check_and_metrics_of_the_notification_queue():
     assert usage > (0.5 if small else 0.005), usage
     if small:
         assert "xact_start" in check("NOTIFY queue")["NOTIFY queue"]
-        eventually(lambda: "% of the NOTIFY queue is in use" in node.log, 30, "the node's log warns")
+        ask_now(node, lambda: "% of the NOTIFY queue is in use" in node.log, 30, "the node's log warns")
     else:
         assert check()["NOTIFY queue"].startswith(f"{usage * 100:.1f} %")
-    eventually(lambda: abs(node.metric("pgrelay_notify_queue_usage") - usage) < usage / 10, 30, "the node's metric")
+    ask_now(node, lambda: abs(node.metric("pgrelay_notify_queue_usage") - usage) < usage / 10, 30, "the node's metric")
     site.sql(f"SELECT pg_terminate_backend({pid})")
-    eventually(lambda: node.metric("pgrelay_notify_queue_usage") < usage / 10, 30, "the queue is free again")
+    ask_now(node, lambda: node.metric("pgrelay_notify_queue_usage") < usage / 10, 30, "the queue is free again")
 
 
 def test_check_and_metrics_of_clocks_that_differ():
@@ -295,12 +305,12 @@ def test_check_and_metrics_of_clocks_that_differ():
         clock.set(3)
         said = check("clock")
         assert re.match(r"the server's is [23]\.\d+ s ahead", said["clock"]) and "NTP" in said["clock"], said
-        eventually(lambda: 2.5 < node.metric("pgrelay_clock_skew_seconds") < 3.5, 30, "the node's metric")
+        ask_now(node, lambda: 2.5 < node.metric("pgrelay_clock_skew_seconds") < 3.5, 30, "the node's metric")
         clock.set(-2)
         assert re.match(r"the server's is [12]\.\d+ s behind", check("clock")["clock"])
         clock.set(0.5)
         assert "ahead" in check()["clock"]
-    eventually(lambda: abs(node.metric("pgrelay_clock_skew_seconds")) < 0.2, 30, "the node's metric")
+    ask_now(node, lambda: abs(node.metric("pgrelay_clock_skew_seconds")) < 0.2, 30, "the node's metric")
 
 
 def test_check_and_metrics_of_a_log_that_is_not_rotated():
@@ -323,12 +333,12 @@ def test_check_and_metrics_of_a_log_that_is_not_rotated():
 
         clock.forward(7200)
         assert "stale" in check("log rotation", "clock")["log rotation"]
-        eventually(lambda: node.metric("pgrelay_log_stale") == 1, 30, "the node's metric")
+        ask_now(node, lambda: node.metric("pgrelay_log_stale") == 1, 30, "the node's metric")
         assert node.metric("pgrelay_log_rotation_age_seconds") > 8900 and node.metric("pgrelay_log_age_seconds") > 8900
         assert node.metric("pgrelay_log_bytes") == int(site.sql("SELECT log_bytes FROM pgrelay.health()"))
 
         holder("COMMIT")
-        eventually(lambda: node.metric("pgrelay_log_stale") == 0, 60, "the node has rotated the log")
+        ask_now(node, lambda: node.metric("pgrelay_log_stale") == 0, 60, "the node has rotated the log")
         assert re.search(r"last \d+ s ago", check("clock")["log rotation"])
 
 
