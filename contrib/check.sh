@@ -192,7 +192,8 @@ check_in() {
     shift
     find "$tree/tests" -name '*.trs' -exec rm -f {} + 2>/dev/null || :
     check_status=0
-    run "$tree/check.log" make -C "$tree" -k -j "$jobs" check "$@" || check_status=$?
+    # the tests wait more than they compute
+    run "$tree/check.log" make -C "$tree" -k -j "$((jobs + 1))" check "$@" || check_status=$?
     count_row "$tree"
     # Failed without a test that did: something did not build, or did not run to its end.
     if [ $check_status != 0 ] && [ "$row_failed" = 0 ]; then
