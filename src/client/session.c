@@ -36,14 +36,15 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 
-#define SESSION_MAGIC      0x5e55104eu
-#define SESSION_READ_SIZE  16384
-#define SESSION_LINGER_MS  3000
-#define SESSION_SWEEP_MS   250
-#define SESSION_RECHECK_MS 1000
-#define SESSION_STRAY_MAX  4096
-#define SESSION_STALL_MS   2000 /* who has taken nothing for so long is not waited for */
-#define SESSION_COMMENT    ": ping\n\n"
+#define SESSION_MAGIC          0x5e55104eu
+#define SESSION_READ_SIZE      16384
+#define SESSION_PEER_READ_SIZE (256 * 1024) /* big payloads come by it */
+#define SESSION_LINGER_MS      3000
+#define SESSION_SWEEP_MS       250
+#define SESSION_RECHECK_MS     1000
+#define SESSION_STRAY_MAX      4096
+#define SESSION_STALL_MS       2000 /* who has taken nothing for so long is not waited for */
+#define SESSION_COMMENT        ": ping\n\n"
 
 enum session_state { SESSION_OPEN, SESSION_CLOSING, SESSION_DRAINING, SESSION_GONE };
 
@@ -817,8 +818,8 @@ static void
 session_on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct session *s = session_check(arg);
-	uint8_t buf[SESSION_READ_SIZE];
-	ssize_t n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
+	static uint8_t buf[SESSION_PEER_READ_SIZE];
+	ssize_t n = recv(fd, buf, s->peer ? sizeof(buf) : SESSION_READ_SIZE, MSG_DONTWAIT);
 
 	if (n > 0) {
 		session_feed(s, buf, (size_t)n);

@@ -30,8 +30,8 @@
 #include <uthash.h>
 
 #define PAYLOAD_FETCH_MS    1000
-#define PAYLOAD_PIECE       (16 * 1024)
-#define PAYLOAD_WINDOW      (64 * 1024)
+#define PAYLOAD_PIECE       (64 * 1024)
+#define PAYLOAD_WINDOW      (256 * 1024)
 #define PAYLOAD_ANSWERS_MAX 1000 /* of one link */
 #define PAYLOAD_KEEP_MS     30000
 #define PAYLOAD_KEEP_BYTES  (64u * 1024 * 1024)

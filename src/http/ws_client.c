@@ -32,6 +32,7 @@
 
 #define WS_CLIENT_MAGIC       0xc11e47f5u
 #define WS_CLIENT_CONNECT_MS  10000
+#define WS_CLIENT_READ_MAX    (256 * 1024) /* octets taken off the socket at once */
 #define WS_CLIENT_CLOSE_MS    2000
 #define WS_CLIENT_ANSWER_MAX  16384                /* octets of an HTTP answer's head */
 #define WS_CLIENT_TEXT_MAX    1000                 /* octets of a refusal's text */
@@ -546,6 +547,7 @@ ws_client_connect(struct ws_client *c)
 	c->bev = ws_client_new_buffers(c);
 	if (c->bev == NULL)
 		log_fatal("could not make a connection's buffers");
+	bufferevent_set_max_single_read(c->bev, WS_CLIENT_READ_MAX);
 	bufferevent_setcb(c->bev, ws_client_on_read, ws_client_on_written, ws_client_on_event, c);
 	ws_client_enter(c, WS_CLIENT_CONNECTING);
 	if (bufferevent_socket_connect(c->bev, address->ai_addr, (int)address->ai_addrlen) < 0)

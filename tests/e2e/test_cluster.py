@@ -609,7 +609,7 @@ def take_answer(link, request, event, payload, topic):
     came = b""
     while len(came) < len(payload):
         word, of, left, piece = link.message().split(" ", 3)
-        assert (word, of) == ("have", str(request)) and len(piece) <= 16384, (word, of)
+        assert (word, of) == ("have", str(request)) and len(piece) <= 65536, (word, of)
         came += piece.encode("latin-1")
         assert int(left) == len(payload) - len(came)
     return came
