@@ -818,7 +818,7 @@ static void
 session_on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct session *s = session_check(arg);
-	static uint8_t buf[SESSION_PEER_READ_SIZE];
+	static uint8_t buf[SESSION_PEER_READ_SIZE]; /* one at a time; it is large for a stack */
 	ssize_t n = recv(fd, buf, s->peer ? sizeof(buf) : SESSION_READ_SIZE, MSG_DONTWAIT);
 
 	if (n > 0) {

@@ -16,8 +16,10 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#define SENDQ_IOV        64
-#define SENDQ_TURN_BYTES (512 * 1024) /* one client must not hold up the loop */
+#define SENDQ_IOV         64
+#define SENDQ_AHEAD_ITEMS 256
+#define SENDQ_AHEAD_BYTES (8u * 1024 * 1024) /* of tickets that are asked for before their turn */
+#define SENDQ_TURN_BYTES  (512 * 1024)       /* one client must not hold up the loop */
 
 static void sendq_on_ticket(struct ticket_waiter *waiter);
 
@@ -177,6 +179,8 @@ sendq_push_msg(struct sendq *q, struct msg *msg)
 		ticket_ref(msg->ticket);
 		q->ticket_bytes += ticket_octets(msg->ticket);
 		*sendq_append(q) = (struct sendq_item){msg->ticket, {0}, 0};
+		if (q->waiter.ticket != NULL && q->ticket_bytes <= SENDQ_AHEAD_BYTES)
+			ticket_prefetch(msg->ticket);
 	}
 }
 
@@ -223,6 +227,24 @@ sendq_lose_head(struct sendq *q)
 		sendq_drop_head(q);
 }
 
+/* While the head is waited for: so that several nodes that do not answer cost the time of one. */
+static void
+sendq_look_ahead(struct sendq *q)
+{
+	size_t octets = ticket_octets(sendq_at(q, 0)->ticket);
+
+	for (uint32_t i = 1; i < q->count && i < SENDQ_AHEAD_ITEMS; i++) {
+		struct ticket *ticket = sendq_at(q, i)->ticket;
+
+		if (ticket == NULL)
+			continue;
+		octets += ticket_octets(ticket);
+		if (octets > SENDQ_AHEAD_BYTES)
+			return;
+		ticket_prefetch(ticket);
+	}
+}
+
 /* The head's ticket gives way to its frame, or to what stands for it when it failed. False: not resolved, the
  * queue waits for it. */
 static bool
@@ -239,8 +261,10 @@ sendq_resolve_head(struct sendq *q)
 		return true;
 	case TICKET_UNREAD:
 	case TICKET_READING:
-		if (q->waiter.ticket == NULL)
+		if (q->waiter.ticket == NULL) {
 			ticket_wait(ticket, &q->waiter);
+			sendq_look_ahead(q);
+		}
 		return false;
 	}
 	abort();

@@ -367,7 +367,7 @@ ticket_read_log(struct ticket *t)
 static void
 ticket_read(struct ticket *t)
 {
-	if (!t->from_log && ticket_cache.source != NULL)
+	if (t->fetch == NULL && !t->from_log && ticket_cache.source != NULL)
 		t->fetch = ticket_cache.source->fetch(t);
 	if (t->fetch == NULL)
 		ticket_read_log(t);
@@ -390,7 +390,10 @@ ticket_fetched(struct ticket *t, struct slice payload)
 		    "what another node gave for event %lld is not what its ticket announced; the log is read",
 		    (long long)t->id);
 	}
-	ticket_read_log(t);
+	if (TAILQ_EMPTY(&t->waiters))
+		ticket_enter(t, TICKET_UNREAD);
+	else
+		ticket_read_log(t);
 }
 
 struct slice
@@ -423,6 +426,17 @@ ticket_frame(struct ticket *t, enum msg_form form)
 		ticket_make_frame(t, form);
 	block_ref(frame->block);
 	return *frame;
+}
+
+void
+ticket_prefetch(struct ticket *t)
+{
+	assert(t->magic == TICKET_MAGIC);
+	if (t->state != TICKET_UNREAD || t->from_log || ticket_cache.source == NULL)
+		return;
+	t->fetch = ticket_cache.source->fetch(t);
+	if (t->fetch != NULL)
+		ticket_enter(t, TICKET_READING);
 }
 
 void

@@ -67,6 +67,9 @@ struct ticket_waiter {
 /* Reads the payload if need be. Only when it is unread or being read. */
 void ticket_wait(struct ticket *ticket, struct ticket_waiter *waiter);
 void ticket_unwait(struct ticket_waiter *waiter);
+/* It will be waited for soon: its payload is asked for elsewhere, if the source knows where. The log is left
+ * until somebody waits. */
+void ticket_prefetch(struct ticket *ticket);
 /* The same for another node that wants it: it is read from the log and nowhere else. False, and nothing is
  * done, when it is being asked for elsewhere. */
 bool ticket_wait_for_log(struct ticket *ticket, struct ticket_waiter *waiter);

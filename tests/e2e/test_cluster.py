@@ -560,6 +560,25 @@ def test_an_owner_that_lies_or_breaks_delays_a_payload_for_a_second_at_most():
         payloads.client.close()
 
 
+def test_two_owners_that_say_nothing_cost_no_more_than_one():
+    """What stands behind a payload that is waited for is asked for meanwhile."""
+    with cluster(1) as (node,), contextlib.closing(Player("a0")) as one, contextlib.closing(Player("a1")) as other:
+        client = node.connect(site.all_seeing).join(demo=[1])
+        with one.beating(), other.beating():
+            links = [player.dial(node).open("n0").serve(lambda *want: None) for player in (one, other)]
+            eventually(lambda: node.metric("pgrelay_links") == 2)
+            site.sql("SELECT count(pgrelay.emit('demo', 'x', '1', jsonb_build_object('n', n, 'pad', repeat('x', 20000))))"
+                     " FROM generate_series(1, 30) n", "writer")
+            assert [client.json()["n"] for _ in range(30)] == list(range(1, 31))
+            given_up = [line_time(wait_log(node, f'node "{player.name}" did not give a payload in time')[0]) for player in (one, other)]
+            assert abs(given_up[0] - given_up[1]) < 0.9, "they were waited for one after the other"
+            assert len(one.wants) > 1 and len(other.wants) > 1, "only the first was asked for"
+            assert node.metric("pgrelay_tickets_read_total") == 30
+        for link in links:
+            link.close()
+        client.close()
+
+
 def test_what_is_wanted_must_be_what_is_there():
     with cluster(1) as (node,), contextlib.closing(Player("asker")) as player:
         text = "ä€\U0001f600" * 20000
