@@ -47,6 +47,7 @@ libpgrelay_a_SOURCES = \
 	%D%/http/tls.c %D%/http/tls.h \
 	%D%/http/http_publish.c %D%/http/http_publish.h \
 	%D%/client/session.c %D%/client/session.h \
+	%D%/client/session_delivery.c %D%/client/session_private.h \
 	%D%/client/auth.c %D%/client/auth.h \
 	%D%/client/credential.c %D%/client/credential.h \
 	%D%/client/groups.c %D%/client/groups.h \
