@@ -35,6 +35,7 @@ struct conf_option {
 static const char *const conf_source_names[] = {"default", "file", "environment", "flag"};
 static const char *const conf_overflow_names[] = {"close", "gap", NULL};
 static const char *const conf_refuse_names[] = {"http", "awx", NULL};
+static const char *const conf_connection_names[] = {"off", "drp", "all", NULL};
 static const char *const conf_level_names[] = {"debug", "info", "warning", "error", NULL};
 
 #define AT(field) offsetof(struct conf, field)
@@ -55,6 +56,12 @@ static const struct conf_option conf_options[] = {
 	"NOTIFY channel of the heartbeats; the default is AWX's"},
     {"authenticate_function", CONF_STRING, AT(authenticate_function), "pgrelay.authenticate", 1, 255, true,
 	NULL, "SQL function that knows a token's user"},
+    {"authenticate_password_function", CONF_STRING, AT(authenticate_password_function),
+	"pgrelay.authenticate_password", 1, 255, true, NULL,
+	"SQL function that knows the user of a name and a password"},
+    {"authenticate_name_function", CONF_STRING, AT(authenticate_name_function), "pgrelay.authenticate_name",
+	1, 255, true, NULL,
+	"SQL function that knows the user whom the application behind auth_url has named"},
     {"authorize_function", CONF_STRING, AT(authorize_function), "pgrelay.authorize", 1, 255, true, NULL,
 	"SQL function that knows what a user may see"},
     {"connect_timeout", CONF_MS, AT(connect_timeout_ms), "10s", 100, HOUR, true, NULL,
@@ -69,6 +76,17 @@ static const struct conf_option conf_options[] = {
 	"a LISTEN session that has not heard our heartbeat for so long is made anew"},
     {"listen", CONF_STRING, AT(listen), "127.0.0.1:8052", 1, 4096, false, NULL,
 	"addresses to serve on, separated by commas: HOST:PORT, [IPV6]:PORT, *:PORT"},
+    {"listen_tls", CONF_STRING, AT(listen_tls), "", 0, 4096, false, NULL,
+	"addresses to serve on with TLS, as in listen; empty: none"},
+    {"tls_cert_file", CONF_STRING, AT(tls_cert_file), "", 0, 4096, true, NULL,
+	"certificate chain for listen_tls, PEM; re-read on SIGHUP; pgrelay cert makes one"},
+    {"tls_key_file", CONF_STRING, AT(tls_key_file), "", 0, 4096, true, NULL, "its private key, PEM"},
+    {"tls_client_ca_file", CONF_STRING, AT(tls_client_ca_file), "", 0, 4096, true, NULL,
+	"clients of listen_tls must show a certificate of one of these authorities; empty: none is asked "
+	"for"},
+    {"trusted_proxies", CONF_STRING, AT(trusted_proxies), "", 0, 4096, true, NULL,
+	"addresses and networks, separated by commas, that may tell a client's address: X-Forwarded-For, "
+	"PROXY protocol"},
     {"reuse_port", CONF_BOOL, AT(reuse_port), "off", 0, 0, false, NULL,
 	"let several nodes on this host share the port (SO_REUSEPORT)"},
     {"node", CONF_STRING, AT(node), "", 0, 63, false, NULL,
@@ -113,6 +131,14 @@ static const struct conf_option conf_options[] = {
 	"how long clients have to take the close frame when the node ends"},
     {"allowed_origins", CONF_STRING, AT(allowed_origins), "", 0, 4096, true, NULL,
 	"origins, separated by commas, whose pages may use cookies here, beside the node's own; * for any"},
+    {"auth_url", CONF_STRING, AT(auth_url), "", 0, 4096, true, NULL,
+	"a web application that knows whose a browser's cookies are, http:// or https://; empty: the "
+	"database "
+	"is asked"},
+    {"auth_url_recheck", CONF_MS, AT(auth_url_recheck_ms), "1min", SECOND, 24 * HOUR, true, NULL,
+	"how long its answer is good for; then it is asked again for each open session"},
+    {"connection_events", CONF_CHOICE, AT(connection_events), "drp", 0, 0, true, conf_connection_names,
+	"whose coming and going is told by events: off, of clients of the Digital Rebar dialect, or all"},
     {"refuse", CONF_CHOICE, AT(refuse), "http", 0, 0, true, conf_refuse_names,
 	"how a client without rights is refused: by an HTTP status, or after the handshake as AWX does"},
     {"run_buffer", CONF_BYTES, AT(run_buffer_bytes), "64MB", 64 * KIB, 64 * GIB, false, NULL,

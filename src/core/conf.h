@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 enum conf_refuse { CONF_REFUSE_HTTP, CONF_REFUSE_AWX };
+enum conf_connection_events { CONF_CONNECTIONS_OFF, CONF_CONNECTIONS_DRP, CONF_CONNECTIONS_ALL };
 enum conf_overflow { CONF_OVERFLOW_CLOSE, CONF_OVERFLOW_GAP };
 
 struct conf {
@@ -19,13 +20,19 @@ struct conf {
 	char *heartbeat_channel;
 	char *authenticate_function;
 	char *authorize_function;
+	char *authenticate_password_function;
+	char *authenticate_name_function;
 	int64_t connect_timeout_ms;
 	int64_t query_timeout_ms;
 	int64_t backoff_max_ms;
 	int64_t probe_interval_ms;
 	int64_t probe_timeout_ms;
 
-	char *listen; /* addresses, separated by commas: HOST:PORT, [V6]:PORT */
+	char *listen;     /* addresses, separated by commas: HOST:PORT, [V6]:PORT */
+	char *listen_tls; /* the same, with TLS; empty: none */
+	char *tls_cert_file, *tls_key_file;
+	char *tls_client_ca_file; /* empty: clients show no certificate */
+	char *trusted_proxies;    /* addresses and networks, separated by commas */
 	bool reuse_port;
 	char *node;
 	char *cluster;
@@ -47,7 +54,10 @@ struct conf {
 	int64_t ping_timeout_ms;
 	int64_t shutdown_timeout_ms;
 	char *allowed_origins;
-	int refuse; /* enum conf_refuse */
+	char *auth_url; /* empty: none */
+	int64_t auth_url_recheck_ms;
+	int connection_events; /* enum conf_connection_events */
+	int refuse;            /* enum conf_refuse */
 
 	int64_t run_buffer_bytes;
 	int log_level; /* enum log_level */
