@@ -8,6 +8,7 @@ libpgrelay_a_SOURCES = \
 	%D%/core/loop.c %D%/core/loop.h \
 	%D%/core/metrics.c %D%/core/metrics.h \
 	%D%/core/resolve.c %D%/core/resolve.h \
+	%D%/core/transport.c %D%/core/transport.h \
 	%D%/pg/pg_hosts.c %D%/pg/pg_hosts.h \
 	%D%/pg/pg_session.c %D%/pg/pg_session.h \
 	%D%/pg/pg_query.c %D%/pg/pg_query.h \
@@ -45,6 +46,7 @@ libpgrelay_a_SOURCES = \
 	%D%/http/http_body.c %D%/http/http_body.h \
 	%D%/http/http_client.c %D%/http/http_client.h \
 	%D%/http/tls.c %D%/http/tls.h \
+	%D%/http/tls_server.c %D%/http/tls_server.h \
 	%D%/http/http_publish.c %D%/http/http_publish.h \
 	%D%/client/session.c %D%/client/session.h \
 	%D%/client/session_delivery.c %D%/client/session_private.h \

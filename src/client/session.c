@@ -48,6 +48,7 @@ struct sessions sessions;
 
 static void session_enter(struct session *s, enum session_state state);
 static void session_flush(void *arg);
+static void session_look_again(struct session *s);
 
 /* ---- ending ---- */
 
@@ -62,6 +63,7 @@ session_release(void *arg)
 	event_free(s->write_event);
 	session_forget_had(s);
 	credential_clear(&s->credential);
+	transport_clear(&s->socket.transport);
 	s->socket.carrier_free(s->socket.carrier);
 	s->magic = 0;
 	free(s->subject);
@@ -84,6 +86,7 @@ session_leave_open(struct session *s)
 	s->deadline_ms = loop_now_ms() + SESSION_LINGER_MS;
 	s->paused = false;
 	event_add(s->read_event, NULL);
+	session_look_again(s);
 }
 
 static void
@@ -257,7 +260,7 @@ session_sent_all(struct session *s)
 	if (s->input_ended)
 		session_enter(s, SESSION_GONE);
 	else
-		shutdown(s->socket.fd, SHUT_WR);
+		transport_end(&s->socket.transport);
 }
 
 /* At the end of the turn, for all that the turn has brought. */
@@ -274,7 +277,7 @@ session_flush(void *arg)
 	}
 	if (session_cursor_is_due(s))
 		session_push_cursor(s);
-	result = sendq_flush(&s->queue, s->socket.fd, &sent);
+	result = sendq_flush(&s->queue, &s->socket.transport, &sent);
 	metrics[METRIC_SENT_BYTES_TOTAL] += (double)sent;
 	if (s->ws == NULL && sent > 0)
 		s->heard_ms = loop_now_ms();
@@ -364,14 +367,23 @@ session_feed(struct session *s, const uint8_t *data, size_t len)
 		session_finish_input(s);
 }
 
+/* The descriptor does not tell of what TLS has read ahead. */
+static void
+session_look_again(struct session *s)
+{
+	if (transport_has_input(&s->socket.transport) && !s->paused)
+		event_active(s->read_event, EV_READ, 0);
+}
+
 static void
 session_on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct session *s = session_check(arg);
 	static uint8_t buf[SESSION_PEER_READ_SIZE]; /* one at a time; it is large for a stack */
-	ssize_t n = recv(fd, buf, s->peer ? sizeof(buf) : SESSION_READ_SIZE, MSG_DONTWAIT);
+	ssize_t n = transport_recv(&s->socket.transport, buf, s->peer ? sizeof(buf) : SESSION_READ_SIZE);
 
 	if (n > 0) {
+		session_look_again(s);
 		session_feed(s, buf, (size_t)n);
 	} else if (n == 0) {
 		s->input_ended = true;
@@ -392,10 +404,12 @@ session_pause(struct session *s, bool paused)
 		return;
 	s->paused = paused;
 	s->heard_ms = loop_now_ms();
-	if (paused)
+	if (paused) {
 		event_del(s->read_event);
-	else
+	} else {
 		event_add(s->read_event, NULL);
+		session_look_again(s);
+	}
 }
 
 /* ---- rights ---- */
@@ -523,6 +537,7 @@ static struct session *
 session_new(const struct session_socket *sock, enum msg_form form)
 {
 	struct session *s = mem_zalloc(sizeof(*s));
+	int fd = sock->transport.fd;
 
 	s->magic = SESSION_MAGIC;
 	s->socket = *sock;
@@ -530,8 +545,8 @@ session_new(const struct session_socket *sock, enum msg_form form)
 	s->member.deliver = session_deliver;
 	sendq_init(&s->queue, form, session_wake, session_lost);
 	loop_task_init(&s->flush, session_flush, s);
-	s->read_event = event_new(loop_base(), sock->fd, EV_READ | EV_PERSIST, session_on_readable, s);
-	s->write_event = event_new(loop_base(), sock->fd, EV_WRITE, session_on_writable, s);
+	s->read_event = event_new(loop_base(), fd, EV_READ | EV_PERSIST, session_on_readable, s);
+	s->write_event = event_new(loop_base(), fd, EV_WRITE, session_on_writable, s);
 	if (s->read_event == NULL || s->write_event == NULL)
 		log_fatal("out of memory");
 	event_add(s->read_event, NULL);
@@ -551,7 +566,8 @@ session_open_transport(struct session *s)
 		s->ws =
 		    ws_new(WS_SERVER, max != 0 ? max : (size_t)conf.max_message_bytes, &session_ws_ops, s);
 	else
-		setsockopt(s->socket.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
+		setsockopt(
+		    s->socket.transport.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
 }
 
 struct session *
@@ -576,6 +592,7 @@ session_open(const struct session_socket *sock, const char *peer, const struct d
 	s->dialect_state = dialect->open(s, request);
 	if (input_len > 0)
 		session_feed(s, input, input_len);
+	session_look_again(s);
 	return s;
 }
 

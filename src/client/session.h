@@ -12,6 +12,7 @@
 
 #include "client/credential.h"
 #include "client/groups.h"
+#include "core/transport.h"
 #include "http/ws.h"
 #include "relay/msg.h"
 
@@ -53,9 +54,9 @@ struct dialect {
 
 /* A connection whose HTTP request has been answered by this session's first octets. */
 struct session_socket {
-	int fd; /* nonblocking; stays the carrier's */
+	struct transport transport; /* its fd and ssl stay the carrier's */
 	void *carrier;
-	void (*carrier_free)(void *carrier); /* closes fd */
+	void (*carrier_free)(void *carrier); /* closes them */
 };
 
 /*

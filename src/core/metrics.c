@@ -56,6 +56,8 @@ static const struct metrics_row metrics_rows[METRIC_COUNT] = {
 	"time the last call of announce() took"},
     [METRIC_SESSIONS_TOTAL] = {"pgrelay_sessions_total", "counter", "sessions opened"},
     [METRIC_SESSIONS_REFUSED_TOTAL] = {"pgrelay_sessions_refused_total", "counter", "handshakes refused"},
+    [METRIC_TLS_FAILURES_TOTAL] = {"pgrelay_tls_failures_total", "counter",
+	"TLS handshakes with clients that failed"},
     [METRIC_SESSIONS_CLOSED_SLOW_TOTAL] = {"pgrelay_sessions_closed_slow_total", "counter",
 	"sessions closed because more than queue_limit waited for them"},
     [METRIC_SESSIONS_OVERFLOWED_TOTAL] = {"pgrelay_sessions_overflowed_total", "counter",

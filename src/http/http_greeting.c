@@ -11,9 +11,12 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "http/http_body.h"
+#include "http/tls_server.h"
 
 #include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
+#include <openssl/ssl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -34,9 +37,20 @@ static TAILQ_HEAD(, http_greeting) http_greetings = TAILQ_HEAD_INITIALIZER(http_
 static struct http_greeting *http_greetings_by_bev;
 static struct event *http_greeting_sweep;
 
+/* Where it got no further than the handshake. */
+static void
+http_greeting_judge_handshake(struct bufferevent *bev)
+{
+	SSL *ssl = bufferevent_openssl_get_ssl(bev);
+
+	if (ssl != NULL && !SSL_is_init_finished(ssl))
+		tls_server_count_failure("a client", bufferevent_get_openssl_error(bev));
+}
+
 static void
 http_greeting_forget(struct http_greeting *g)
 {
+	http_greeting_judge_handshake(g->bev);
 	TAILQ_REMOVE(&http_greetings, g, entry);
 	HASH_DEL(http_greetings_by_bev, g);
 	http_body_free(g->body);
@@ -82,15 +96,30 @@ http_greeting_init(void)
 	event_add(http_greeting_sweep, &tv);
 }
 
-struct bufferevent *
-http_greeting_new(struct event_base *base, void *arg)
+static struct bufferevent *
+http_greeting_welcome(struct bufferevent *bev)
 {
-	struct bufferevent *bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
-
 	if (bev == NULL)
 		log_fatal("out of memory");
 	http_greeting_watch(bev);
 	return bev;
+}
+
+struct bufferevent *
+http_greeting_new(struct event_base *base, void *arg)
+{
+	return http_greeting_welcome(bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE));
+}
+
+struct bufferevent *
+http_greeting_new_tls(struct event_base *base, void *arg)
+{
+	struct bufferevent *bev = bufferevent_openssl_socket_new(
+	    base, -1, tls_server_new(), BUFFEREVENT_SSL_ACCEPTING, BEV_OPT_CLOSE_ON_FREE);
+
+	if (bev != NULL)
+		bufferevent_openssl_set_allow_dirty_shutdown(bev, 1);
+	return http_greeting_welcome(bev);
 }
 
 static struct http_greeting *

@@ -15,6 +15,8 @@ struct event_base;
 void http_greeting_init(void);
 /* For evhttp_set_bevcb(): the bufferevent of a new connection, watched from now on. */
 struct bufferevent *http_greeting_new(struct event_base *base, void *arg);
+/* The same, under TLS. */
+struct bufferevent *http_greeting_new_tls(struct event_base *base, void *arg);
 /* From now on a request is waited for. */
 void http_greeting_watch(struct bufferevent *bev);
 /* It may take so long from now on, for its body is a big one. */

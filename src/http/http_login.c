@@ -23,6 +23,7 @@
 #include <assert.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
@@ -143,12 +144,13 @@ http_login_take_socket(struct http_login *l)
 {
 	struct evhttp_connection *evcon = evhttp_request_get_connection(l->req);
 	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
-	struct session_socket sock = {bufferevent_getfd(bev), evcon, http_login_free_carrier};
+	struct transport transport = {bufferevent_getfd(bev), bufferevent_openssl_get_ssl(bev), NULL};
+	struct session_socket sock = {transport, evcon, http_login_free_carrier};
 	int on = 1;
 
 	evhttp_connection_set_closecb(evcon, NULL, NULL);
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
-	setsockopt(sock.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(transport.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	return sock;
 }
 

@@ -16,6 +16,7 @@
 #include "http/http_request.h"
 #include "http/http_sse.h"
 #include "http/http_upgrade.h"
+#include "http/tls_server.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -36,8 +37,11 @@
 #define HTTP_ACCEPT_PAUSE_S 1
 
 static struct {
-	struct evhttp *evhttp;
-	struct evhttp_bound_socket *listeners[HTTP_MAX_LISTENERS];
+	struct evhttp *evhttp, *evhttp_tls; /* the latter NULL: no TLS */
+	struct http_listener {
+		struct evhttp *evhttp;
+		struct evhttp_bound_socket *bound;
+	} listeners[HTTP_MAX_LISTENERS];
 	int listener_count;
 	struct event *resume;
 	char *address;
@@ -203,7 +207,7 @@ static void
 http_server_on_resume(evutil_socket_t fd, short what, void *arg)
 {
 	for (int i = 0; i < http_server.listener_count; i++)
-		evconnlistener_enable(evhttp_bound_socket_get_listener(http_server.listeners[i]));
+		evconnlistener_enable(evhttp_bound_socket_get_listener(http_server.listeners[i].bound));
 }
 
 /* Out of descriptors or memory: trying at once again would only burn the processor. */
@@ -216,7 +220,7 @@ http_server_on_accept_error(struct evconnlistener *listener, void *arg)
 	log_warning("http", "could not accept a connection: %s; pausing for %d s", strerror(errno),
 	    HTTP_ACCEPT_PAUSE_S);
 	for (int i = 0; i < http_server.listener_count; i++)
-		evconnlistener_disable(evhttp_bound_socket_get_listener(http_server.listeners[i]));
+		evconnlistener_disable(evhttp_bound_socket_get_listener(http_server.listeners[i].bound));
 	event_add(http_server.resume, &tv);
 }
 
@@ -246,14 +250,14 @@ http_server_listen(const struct addrinfo *ai)
 }
 
 static bool
-http_server_bind(const struct addrinfo *ai, const char *text, char **error)
+http_server_bind(struct evhttp *evhttp, const struct addrinfo *ai, const char *text, char **error)
 {
 	struct evconnlistener *listener;
 	struct evhttp_bound_socket *bound;
 	char *name;
 
 	if (http_server.listener_count == HTTP_MAX_LISTENERS) {
-		*error = mem_printf("listen names more than %d addresses", HTTP_MAX_LISTENERS);
+		*error = mem_printf("listen and listen_tls name more than %d addresses", HTTP_MAX_LISTENERS);
 		return false;
 	}
 	listener = http_server_listen(ai);
@@ -265,12 +269,12 @@ http_server_bind(const struct addrinfo *ai, const char *text, char **error)
 		return false;
 	}
 	evconnlistener_set_error_cb(listener, http_server_on_accept_error);
-	bound = evhttp_bind_listener(http_server.evhttp, listener);
+	bound = evhttp_bind_listener(evhttp, listener);
 	if (bound == NULL)
 		log_fatal("out of memory");
-	http_server.listeners[http_server.listener_count++] = bound;
+	http_server.listeners[http_server.listener_count++] = (struct http_listener){evhttp, bound};
 	name = http_server_name_socket(evconnlistener_get_fd(listener));
-	log_info("http", "listening on %s", name);
+	log_info("http", "listening on %s%s", name, evhttp == http_server.evhttp_tls ? " with TLS" : "");
 	if (http_server.address == NULL)
 		http_server.address = name;
 	else
@@ -289,7 +293,7 @@ http_server_is_port(const char *s)
 
 /* HOST:PORT, [V6]:PORT or *:PORT */
 static bool
-http_server_listen_on(char *text, char **error)
+http_server_listen_on(struct evhttp *evhttp, char *text, char **error)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *list, *ai;
 	char *spec = mem_strdup(text), *colon = strrchr(spec, ':'), *host = spec;
@@ -315,47 +319,69 @@ http_server_listen_on(char *text, char **error)
 		return false;
 	}
 	for (ai = list; ok && ai != NULL; ai = ai->ai_next)
-		ok = http_server_bind(ai, text, error);
+		ok = http_server_bind(evhttp, ai, text, error);
 	freeaddrinfo(list);
+	return ok;
+}
+
+static bool
+http_server_listen_each(struct evhttp *evhttp, const char *addresses, char **error)
+{
+	char *list = mem_strdup(addresses), *save = NULL;
+	bool ok = true;
+
+	for (char *text = strtok_r(list, ", ", &save); ok && text != NULL; text = strtok_r(NULL, ", ", &save))
+		ok = http_server_listen_on(evhttp, text, error);
+	free(list);
 	return ok;
 }
 
 static bool
 http_server_listen_all(char **error)
 {
-	char *list = mem_strdup(conf.listen), *save = NULL;
-	bool ok = true;
-
-	for (char *text = strtok_r(list, ", ", &save); ok && text != NULL; text = strtok_r(NULL, ", ", &save))
-		ok = http_server_listen_on(text, error);
-	if (ok && http_server.listener_count == 0) {
+	if (!http_server_listen_each(http_server.evhttp, conf.listen, error))
+		return false;
+	if (http_server.listener_count == 0) {
 		*error = mem_strdup("listen names no address");
-		ok = false;
+		return false;
 	}
-	free(list);
-	return ok;
+	return http_server.evhttp_tls == NULL ||
+	       http_server_listen_each(http_server.evhttp_tls, conf.listen_tls, error);
+}
+
+static struct evhttp *
+http_server_new_evhttp(struct bufferevent *(*new_connection)(struct event_base *base, void *arg))
+{
+	struct timeval timeout = {
+	    conf.handshake_timeout_ms / 1000, (conf.handshake_timeout_ms % 1000) * 1000};
+	struct evhttp *evhttp = evhttp_new(loop_base());
+
+	if (evhttp == NULL)
+		log_fatal("out of memory");
+	evhttp_set_gencb(evhttp, http_server_on_request, NULL);
+	evhttp_set_bevcb(evhttp, new_connection, NULL);
+	evhttp_set_timeout_tv(evhttp, &timeout);
+	evhttp_set_max_headers_size(evhttp, HTTP_HEADERS_SIZE);
+	evhttp_set_max_body_size(evhttp, HTTP_BODY_SMALL);
+	evhttp_set_allowed_methods(evhttp, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST |
+					       EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS |
+					       EVHTTP_REQ_PATCH);
+	return evhttp;
 }
 
 bool
 http_server_start(const struct http_server_ops *ops, char **error)
 {
-	struct timeval timeout = {
-	    conf.handshake_timeout_ms / 1000, (conf.handshake_timeout_ms % 1000) * 1000};
-
 	http_server.ops = ops;
+	if (*conf.listen_tls != '\0' && !tls_server_load(error))
+		return false;
 	http_greeting_init();
-	http_server.evhttp = evhttp_new(loop_base());
 	http_server.resume = evtimer_new(loop_base(), http_server_on_resume, NULL);
-	if (http_server.evhttp == NULL || http_server.resume == NULL)
+	if (http_server.resume == NULL)
 		log_fatal("out of memory");
-	evhttp_set_gencb(http_server.evhttp, http_server_on_request, NULL);
-	evhttp_set_bevcb(http_server.evhttp, http_greeting_new, NULL);
-	evhttp_set_timeout_tv(http_server.evhttp, &timeout);
-	evhttp_set_max_headers_size(http_server.evhttp, HTTP_HEADERS_SIZE);
-	evhttp_set_max_body_size(http_server.evhttp, HTTP_BODY_SMALL);
-	evhttp_set_allowed_methods(http_server.evhttp, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST |
-							   EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
-							   EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH);
+	http_server.evhttp = http_server_new_evhttp(http_greeting_new);
+	if (*conf.listen_tls != '\0')
+		http_server.evhttp_tls = http_server_new_evhttp(http_greeting_new_tls);
 	if (!http_server_listen_all(error))
 		return false;
 	http_server_on_resume(-1, 0, NULL);
@@ -369,13 +395,28 @@ http_server_address(void)
 }
 
 void
+http_server_reload(void)
+{
+	char *error;
+
+	if (http_server.evhttp_tls == NULL)
+		return;
+	if (tls_server_load(&error)) {
+		log_info("tls", "certificate and key re-read");
+		return;
+	}
+	log_error("tls", "certificate and key not re-read, the former ones stay: %s", error);
+	free(error);
+}
+
+void
 http_server_stop(void)
 {
 	http_server.stopping = true;
 	http_login_refuse_all();
 	event_del(http_server.resume);
 	for (int i = 0; i < http_server.listener_count; i++)
-		evhttp_del_accept_socket(http_server.evhttp, http_server.listeners[i]);
+		evhttp_del_accept_socket(http_server.listeners[i].evhttp, http_server.listeners[i].bound);
 	http_server.listener_count = 0;
 }
 
@@ -384,6 +425,9 @@ http_server_free(void)
 {
 	http_greeting_free_all();
 	evhttp_free(http_server.evhttp);
+	if (http_server.evhttp_tls != NULL)
+		evhttp_free(http_server.evhttp_tls);
+	tls_server_free();
 	event_free(http_server.resume);
 	free(http_server.address);
 	memset(&http_server, 0, sizeof(http_server));

@@ -18,6 +18,8 @@ struct http_server_ops {
 bool http_server_start(const struct http_server_ops *ops, char **error) __attribute__((warn_unused_result));
 /* HOST:PORT of the first listening socket, with the real port. */
 const char *http_server_address(void);
+/* Certificate and key are read again; what is wrong with them is logged. */
+void http_server_reload(void);
 /* Accepts no more and refuses new handshakes. */
 void http_server_stop(void);
 /* Ends what is left. Sessions first. */

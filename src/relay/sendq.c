@@ -8,12 +8,12 @@
 #include "relay/sendq.h"
 #include "core/mem.h"
 #include "core/metrics.h"
+#include "core/transport.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 
 #define SENDQ_IOV         64
@@ -313,14 +313,19 @@ sendq_consume(struct sendq *q, size_t len)
 	}
 }
 
+static enum sendq_result
+sendq_failure(void)
+{
+	return errno == EAGAIN || errno == EWOULDBLOCK ? SENDQ_BLOCKED : SENDQ_ERROR;
+}
+
 enum sendq_result
-sendq_flush(struct sendq *q, int fd, size_t *sent)
+sendq_flush(struct sendq *q, struct transport *transport, size_t *sent)
 {
 	struct iovec iov[SENDQ_IOV];
 	size_t share = SENDQ_TURN_BYTES;
 
 	while (q->count > 0) {
-		struct msghdr mh = {.msg_iov = iov};
 		ssize_t n;
 
 		if (sendq_at(q, 0)->ticket != NULL) {
@@ -328,12 +333,11 @@ sendq_flush(struct sendq *q, int fd, size_t *sent)
 				return SENDQ_WAITING;
 			continue;
 		}
-		mh.msg_iovlen = (size_t)sendq_fill_iov(q, iov);
-		n = sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
+		n = transport_send(transport, iov, sendq_fill_iov(q, iov));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return errno == EAGAIN || errno == EWOULDBLOCK ? SENDQ_BLOCKED : SENDQ_ERROR;
+			return sendq_failure();
 		sendq_consume(q, (size_t)n);
 		*sent += (size_t)n;
 		if ((size_t)n >= share && q->count > 0)
@@ -341,5 +345,5 @@ sendq_flush(struct sendq *q, int fd, size_t *sent)
 		share -= (size_t)n < share ? (size_t)n : share;
 	}
 	sendq_shrink(q);
-	return SENDQ_EMPTY;
+	return transport_flush(transport) ? SENDQ_EMPTY : sendq_failure();
 }

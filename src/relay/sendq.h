@@ -12,6 +12,8 @@
 #include "relay/msg.h"
 #include "relay/ticket.h"
 
+struct transport;
+
 struct sendq_item {
 	struct ticket *ticket; /* NULL: span */
 	struct span span;
@@ -63,6 +65,6 @@ enum sendq_result {
 	SENDQ_ERROR    /* errno tells */
 };
 /* Writes what it can. sent is increased by the octets written. */
-enum sendq_result sendq_flush(struct sendq *q, int fd, size_t *sent);
+enum sendq_result sendq_flush(struct sendq *q, struct transport *transport, size_t *sent);
 
 #endif

@@ -8,6 +8,7 @@
 #include "core/loop.h"
 #include "core/metrics.h"
 #include "pg/pg_query.h"
+#include "core/transport.h"
 #include "relay/sendq.h"
 
 #include "tap.h"
@@ -132,7 +133,7 @@ static bool
 drain(struct sendq *q, int fds[2], size_t read_most, size_t *sent)
 {
 	for (;;) {
-		enum sendq_result rc = sendq_flush(q, fds[0], sent);
+		enum sendq_result rc = sendq_flush(q, &(struct transport){.fd = fds[0]}, sent);
 
 		if (rc == SENDQ_EMPTY)
 			break;
@@ -233,7 +234,7 @@ test_growth(void)
 			push_octets(&q, text);
 		}
 		if (round % 3 == 0)
-			sendq_flush(&q, fds[0], &sent);
+			sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent);
 	}
 	ok(drain(&q, fds, SIZE_MAX, &sent) && streams_agree(),
 	    "pushing and sending by turns keeps the order");
@@ -252,12 +253,14 @@ test_empty(void)
 
 	pair_open(fds);
 	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
-	is_int(sendq_flush(&q, fds[0], &sent), SENDQ_EMPTY, "an empty queue has nothing to send");
+	is_int(sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent), SENDQ_EMPTY,
+	    "an empty queue has nothing to send");
 	is_int((long long)sent, 0, "and sends nothing");
 	sendq_push_octets(&q, "x", 1);
 	close(fds[1]);
 	fds[1] = -1;
-	is_int(sendq_flush(&q, fds[0], &sent), SENDQ_ERROR, "a peer that is gone is an error, not a signal");
+	is_int(sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent), SENDQ_ERROR,
+	    "a peer that is gone is an error, not a signal");
 	is_int(errno, EPIPE, "errno tells which");
 	sendq_clear(&q);
 	close(fds[0]);
@@ -283,7 +286,8 @@ test_stream(size_t read_most)
 		    tap_random(&random, 20) == 0 ? tap_random(&random, 90000) : tap_random(&random, 500);
 
 		push(both, 2, len, (char)('a' + i % 26));
-		blocked += sendq_flush(&slow, slow_fds[0], &slow_sent) == SENDQ_BLOCKED;
+		blocked +=
+		    sendq_flush(&slow, &(struct transport){.fd = slow_fds[0]}, &slow_sent) == SENDQ_BLOCKED;
 		right = right && drain(&fast, fast_fds, SIZE_MAX, &fast_sent);
 	}
 	ok(right && streams_agree(), "the fast reader has all 500 frames");
@@ -315,7 +319,8 @@ test_many_items(void)
 	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
 	for (int i = 0; i < 1000; i++)
 		push_octets(&q, i % 2 == 0 ? "a" : "bc");
-	is_int(sendq_flush(&q, fds[0], &sent), SENDQ_EMPTY, "a thousand items go out by one flush");
+	is_int(sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent), SENDQ_EMPTY,
+	    "a thousand items go out by one flush");
 	stream_read_all(fds[1]);
 	ok(streams_agree(), "and come in order");
 	pair_close(fds);
@@ -361,7 +366,7 @@ test_share(void)
 		text[i] = 'b';
 		push_octets(&q, text);
 	}
-	rc = sendq_flush(&q, fds[0], &sent);
+	rc = sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent);
 	if (rc == SENDQ_BLOCKED && sent < 512 * 1024)
 		skip("the system's sockets take only %zu octets at once", sent);
 	else
@@ -388,7 +393,8 @@ test_truncate(void)
 	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
 	push_one(&q, 90000, 'a');
 	head_end = want.len;
-	is_int(sendq_flush(&q, fds[0], &sent), SENDQ_BLOCKED, "a frame is out by half");
+	is_int(sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent), SENDQ_BLOCKED,
+	    "a frame is out by half");
 	ok(sent > 0 && sent < head_end, "%zu of its octets", sent);
 	push_one(&q, 100, 'b');
 	push_one(&q, 80000, 'c');
@@ -448,15 +454,18 @@ test_ticket_place(struct pg_query_pool *pool, int fds[2])
 	is_int(ticket_state(t), TICKET_UNREAD, "a ticket is not read before its turn");
 	is_int((long long)sendq_backlog(&first), 480, "a ticket is no backlog before its payload is there");
 	is_int((long long)first.ticket_bytes, 2 * 9000, "what is still in the database is counted apart");
-	is_int(sendq_flush(&first, fds[0], &sent), SENDQ_WAITING, "a queue waits for the ticket at its head");
+	is_int(sendq_flush(&first, &(struct transport){.fd = fds[0]}, &sent), SENDQ_WAITING,
+	    "a queue waits for the ticket at its head");
 	stream_read_all(fds[1]);
 	ok(streams_agree(), "what was in front of it is sent, what is behind it is not");
 	is_int(ticket_state(t), TICKET_READING, "the ticket is being read");
 	is_int(ticket_state(later), TICKET_UNREAD, "the next one is not");
-	is_int(sendq_flush(&second, fds[0], &sent), SENDQ_WAITING, "a second queue waits for it, too");
+	is_int(sendq_flush(&second, &(struct transport){.fd = fds[0]}, &sent), SENDQ_WAITING,
+	    "a second queue waits for it, too");
 	is_int((long long)metrics[METRIC_QUERIES_PENDING], 1, "it is read once");
 	is_int((long long)metrics[METRIC_TICKETS_PENDING], 1, "the gauge says so");
-	is_int(sendq_flush(&first, fds[0], &sent), SENDQ_WAITING, "flushing again waits on");
+	is_int(sendq_flush(&first, &(struct transport){.fd = fds[0]}, &sent), SENDQ_WAITING,
+	    "flushing again waits on");
 	is_int((long long)sendq_backlog(&first), 480, "behind a ticket all is backlog");
 	ticket_unref(t);
 	ticket_unref(later);
@@ -481,12 +490,14 @@ test_ticket_truncate(struct pg_query_pool *pool, int fds[2])
 	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
 	push_ticket(&q, t);
 	sendq_push_octets(&q, "behind", 6);
-	is_int(sendq_flush(&q, fds[0], &sent), SENDQ_WAITING, "a ticket alone at the head");
+	is_int(sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent), SENDQ_WAITING,
+	    "a ticket alone at the head");
 	sendq_truncate(&q);
 	ok(q.count == 0 && q.bytes == 0,
 	    "truncating drops it, nothing of it being out, and what is behind it");
 	push_octets(&q, "close frame");
-	is_int(sendq_flush(&q, fds[0], &sent), SENDQ_EMPTY, "what is pushed then is sent at once");
+	is_int(sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent), SENDQ_EMPTY,
+	    "what is pushed then is sent at once");
 	stream_read_all(fds[1]);
 	ok(streams_agree(), "and comes");
 	is_int(ticket_state(t), TICKET_READING, "the ticket's other holder has it still");
