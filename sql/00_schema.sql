@@ -56,7 +56,7 @@ COMMENT ON TABLE pgrelay.schema_version IS
 
 DO $$
 DECLARE
-    this_version CONSTANT integer := 3;
+    this_version CONSTANT integer := 4;
     installed integer := (SELECT max(version) FROM pgrelay.schema_version);
 BEGIN
     IF installed > this_version THEN

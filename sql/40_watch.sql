@@ -7,8 +7,8 @@
 --
 -- Installing makes these functions anew, out of what pgrelay.watched says.  It
 -- cannot where they are another role's: so what they call, _watch_emit(),
--- _watch_payload() and _clean_key(), stays as it is in all versions (and
--- _emit(refcursor), which those of version 1 call).
+-- _watch_payload(), _watch_action() and _clean_key(), stays as it is in all
+-- versions (and _emit(refcursor), which those of version 1 call).
 --
 CREATE SEQUENCE IF NOT EXISTS pgrelay.watch_seq;
 COMMENT ON SEQUENCE pgrelay.watch_seq IS 'numbers of the trigger functions that watch() makes';
@@ -68,6 +68,16 @@ $$;
 COMMENT ON FUNCTION pgrelay._watch_payload(text, text, text, json, json) IS
     'payload of a watched table''s event';
 
+CREATE OR REPLACE FUNCTION pgrelay._watch_action()
+RETURNS text LANGUAGE sql STABLE
+AS $$
+    -- anyone may have set it, to anything
+    SELECT CASE WHEN pg_catalog.lower(pg_catalog.current_setting('pgrelay.save', true)) IN ('on', 'true', 'yes', '1')
+                THEN 'save' ELSE 'update' END
+$$;
+COMMENT ON FUNCTION pgrelay._watch_action() IS
+    'how an update of a watched table is told: as save while the writer has set pgrelay.save = on';
+
 CREATE OR REPLACE FUNCTION pgrelay._watch_body(type text, key_column name, columns name[], original boolean)
 RETURNS text LANGUAGE plpgsql IMMUTABLE
 AS $$
@@ -79,9 +89,9 @@ DECLARE
     body text := '';
     op text[];
 BEGIN
-    FOREACH op SLICE 1 IN ARRAY ARRAY[['INSERT', 'create', 'new_row'],
-                                      ['UPDATE', 'update', 'new_row'],
-                                      ['DELETE', 'delete', 'old_row']] LOOP
+    FOREACH op SLICE 1 IN ARRAY ARRAY[['INSERT', '''create''', 'new_row'],
+                                      ['UPDATE', 'pgrelay._watch_action()', 'new_row'],
+                                      ['DELETE', '''delete''', 'old_row']] LOOP
         source := op[3] || 's ' || op[3];
         IF original AND op[1] = 'UPDATE' THEN
             source := source || format(' LEFT JOIN old_rows old_row ON new_row.%1$I = old_row.%1$I',
@@ -90,8 +100,8 @@ BEGIN
         body := body || format($f$
     IF TG_OP = %1$L THEN
         OPEN source FOR
-            SELECT %2$L, %3$L, k.key,
-                   pgrelay._watch_payload(%2$L, %3$L, k.key, %4$s, %5$s)
+            SELECT %2$L, %3$s, k.key,
+                   pgrelay._watch_payload(%2$L, %3$s, k.key, %4$s, %5$s)
             FROM %6$s,
                  LATERAL (SELECT pgrelay._clean_key(%7$s.%8$I::text) AS key) k;
     END IF;$f$,
@@ -123,8 +133,10 @@ AS $$
 BEGIN
     EXECUTE format($f$
 CREATE OR REPLACE FUNCTION pgrelay.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp%s
+SET search_path = pg_catalog, pg_temp
+SET jit = off%s
 AS %L$f$, name,
+        -- a plan for many rows would be compiled for each statement with one; and
         -- the plan of the join is kept: it must not be one made for a single row
         CASE WHEN original THEN E'\nSET enable_nestloop = off' END,
         pgrelay._watch_body(type, key_column, columns, original));
@@ -168,6 +180,13 @@ BEGIN
             USING ERRCODE = 'wrong_object_type',
                   HINT = 'Only tables and partitioned tables can be watched.';
     END IF;
+    IF (SELECT c.relnamespace = 'pgrelay'::regnamespace
+               AND c.relname NOT IN ('job', 'job_event', 'workflow_node', 'schedule', 'inventory')
+        FROM pg_class c WHERE c.oid = relation) THEN
+        RAISE EXCEPTION 'table "%" is one of pgrelay''s own, and cannot be watched', relation
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'These tables hold secrets, rights and the log; nodes follow changes of rights by themselves. Of this schema only the job tables can be watched.';
+    END IF;
     IF NOT pgrelay._is_word(type) THEN
         RAISE EXCEPTION 'invalid type of an event: "%"', left(type, 100)
             USING ERRCODE = 'invalid_parameter_value',
@@ -204,6 +223,56 @@ END
 $$;
 COMMENT ON FUNCTION pgrelay._watch_check(regclass, text, name, name[], boolean) IS
     'raises an error unless the table can be watched so';
+
+-- Numbers, booleans, enums and times hold no secrets, whatever they are called.
+CREATE OR REPLACE FUNCTION pgrelay._watch_secrets(relation regclass)
+RETURNS name[] LANGUAGE sql STABLE
+AS $$
+    SELECT array_agg(a.attname ORDER BY a.attnum)
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.attname ~* '(password|passwd|passphrase|secret|token|api_?key|private_?key|credential)'
+      AND t.typcategory NOT IN ('N', 'B', 'E', 'D', 'T')
+$$;
+COMMENT ON FUNCTION pgrelay._watch_secrets(regclass) IS
+    'the columns whose names say that they hold secrets; null: there are none';
+
+CREATE OR REPLACE FUNCTION pgrelay._watch_columns_default(relation regclass, key_column name)
+RETURNS name[] LANGUAGE plpgsql
+AS $$
+DECLARE
+    -- who has named the key has it told in any case
+    hidden name[] := array_remove(pgrelay._watch_secrets(relation), key_column);
+BEGIN
+    IF coalesce(hidden, '{}') = '{}' THEN
+        RETURN NULL;
+    END IF;
+    RAISE NOTICE 'left out of the events of table "%": %', relation,
+            (SELECT string_agg('"' || c || '"', ', ') FROM unnest(hidden) c)
+        USING DETAIL = 'The names of these columns say that they hold secrets. Columns that are added to the table from now on are left out, too.',
+              HINT = 'To have them told, name the columns: columns => ARRAY[...]; after adding a column, call pgrelay.watch() again.';
+    RETURN ARRAY(SELECT a.attname FROM pg_attribute a
+                 WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+                   AND a.attname <> ALL (hidden)
+                 ORDER BY a.attnum);
+END
+$$;
+COMMENT ON FUNCTION pgrelay._watch_columns_default(regclass, name) IS
+    'columns of the payload when none are named: null, all, or all but the secret ones, which a notice names';
+
+CREATE OR REPLACE FUNCTION pgrelay._watch_key_check(relation regclass, key name)
+RETURNS void LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    IF key = ANY (pgrelay._watch_secrets(relation)) THEN
+        RAISE EXCEPTION 'the name of column "%", the primary key of table "%", says that it holds secrets', key, relation
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = format('Keys are told with the events. Name another column, or this one if it may be told: key_column => %L.', key);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION pgrelay._watch_key_check(regclass, name) IS
+    'raises an error when a primary key, which nobody has named as the key, holds secrets';
 
 CREATE OR REPLACE FUNCTION pgrelay._watch_forget()
 RETURNS void LANGUAGE plpgsql
@@ -255,6 +324,10 @@ DECLARE
     op text[];
 BEGIN
     PERFORM pgrelay._watch_check(relation, event_type, key, columns, original);
+    IF key_column IS NULL THEN
+        PERFORM pgrelay._watch_key_check(relation, key);
+    END IF;
+    columns := coalesce(columns, pgrelay._watch_columns_default(relation, key));
     PERFORM pgrelay.unwatch(relation);
     function_name := 'watch_' || nextval('pgrelay.watch_seq');
     PERFORM pgrelay._watch_function(function_name, relation, event_type, key, columns, original);
@@ -309,7 +382,9 @@ DECLARE
 BEGIN
     IF part IS NOT NULL THEN
         key_column := (parse_ident(part[2]))[1];
-        IF replace(pgrelay._watch_body(part[1], key_column, columns, original), '_watch_emit(', '_emit(') = body THEN
+        IF replace(replace(pgrelay._watch_body(part[1], key_column, columns, original),
+                           '_watch_emit(', '_emit('),
+                   'pgrelay._watch_action()', '''update''') = body THEN
             INSERT INTO pgrelay.watched VALUES (relation, part[1], key_column, columns, original);
             RETURN;
         END IF;
@@ -321,6 +396,18 @@ $$;
 COMMENT ON FUNCTION pgrelay._watch_remember(regclass, text) IS
     'takes the options of a watched table out of its trigger function of version 1';
 
+CREATE OR REPLACE FUNCTION pgrelay._watch_warn(relation regclass, secrets name[])
+RETURNS void LANGUAGE plpgsql
+AS $$
+BEGIN
+    RAISE WARNING 'the events of the watched table "%" tell columns whose names say that they hold secrets: %', relation,
+            (SELECT string_agg('"' || c || '"', ', ') FROM unnest(secrets) c)
+        USING HINT = 'Call pgrelay.watch() for this table again, and they are left out.';
+END
+$$;
+COMMENT ON FUNCTION pgrelay._watch_warn(regclass, name[]) IS
+    'warns of a table that has been watched since before version 4, which left no columns out';
+
 DO $$
 BEGIN
     IF current_setting('pgrelay.installed_version') = '1' THEN
@@ -329,6 +416,11 @@ BEGIN
         FROM (SELECT DISTINCT t.tgrelid::regclass AS relation, f.body
               FROM pg_trigger t, LATERAL pgrelay._watch_triggers(t.tgrelid) f
               WHERE t.tgparentid = 0) w;
+    END IF;
+
+    IF current_setting('pgrelay.installed_version') IN ('1', '2', '3') THEN
+        PERFORM pgrelay._watch_warn(w.relation, pgrelay._watch_secrets(w.relation))
+        FROM pgrelay.watched w WHERE w.columns IS NULL AND pgrelay._watch_secrets(w.relation) IS NOT NULL;
     END IF;
 
     PERFORM pgrelay._watch_function(f.function_name, w.relation, w.type, w.key_column, w.columns, w.original)

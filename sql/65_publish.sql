@@ -140,7 +140,7 @@ $$;
 COMMENT ON FUNCTION pgrelay._publish_events(jsonb) IS
     'the events of requests to publish, in order; "error" and "refused" tell why one, or a request as a whole, is not taken';
 
-CREATE OR REPLACE FUNCTION pgrelay._publish_check(origin text, requests jsonb)
+CREATE OR REPLACE FUNCTION pgrelay._origin_check(origin text)
 RETURNS void LANGUAGE plpgsql IMMUTABLE
 AS $$
 BEGIN
@@ -149,6 +149,15 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'It must be the id of a node: 1 to 255 octets without control characters.';
     END IF;
+END
+$$;
+COMMENT ON FUNCTION pgrelay._origin_check(text) IS 'raises an error unless this is a node''s id';
+
+CREATE OR REPLACE FUNCTION pgrelay._publish_check(origin text, requests jsonb)
+RETURNS void LANGUAGE plpgsql IMMUTABLE
+AS $$
+BEGIN
+    PERFORM pgrelay._origin_check(origin);
     IF jsonb_typeof(requests) IS DISTINCT FROM 'array' THEN
         RAISE EXCEPTION 'invalid requests: %', coalesce(jsonb_typeof(requests), 'null')
             USING ERRCODE = 'invalid_parameter_value',

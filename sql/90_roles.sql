@@ -54,9 +54,12 @@ BEGIN
         'EXECUTE ON FUNCTION pgrelay.log_covers(pg_snapshot, pg_snapshot, bigint, bigint), pgrelay.epoch()',
         'EXECUTE ON FUNCTION pgrelay.announce(pg_snapshot, boolean), pgrelay.announce_wanted()',
         'EXECUTE ON FUNCTION pgrelay.log_rotate(), pgrelay.health()',
-        'EXECUTE ON FUNCTION pgrelay.authenticate(text), pgrelay.authorize(bigint, text[])',
+        'EXECUTE ON FUNCTION pgrelay.authenticate(text), pgrelay.authenticate_password(text, text),'
+        ' pgrelay.authenticate_name(text)',
+        'EXECUTE ON FUNCTION pgrelay.authorize(bigint, text[]), pgrelay.authorize_publish(bigint, text[])',
+        'EXECUTE ON FUNCTION pgrelay.token_issue(bigint, interval, bigint)',
         'EXECUTE ON FUNCTION pgrelay.job_status(text[])',
-        'EXECUTE ON FUNCTION pgrelay.publish(text, jsonb)']);
+        'EXECUTE ON FUNCTION pgrelay.publish(text, jsonb), pgrelay.connections_changed(text, jsonb)']);
     PERFORM pgrelay._role('pgrelay_emitter', ARRAY[
         'USAGE ON SCHEMA pgrelay',
         'EXECUTE ON FUNCTION pgrelay.version(), pgrelay.setting_get(text)',

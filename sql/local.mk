@@ -9,7 +9,9 @@ SQL_PARTS = \
 	%D%/40_watch.sql \
 	%D%/50_jobs.sql \
 	%D%/60_access.sql \
+	%D%/62_password.sql \
 	%D%/65_publish.sql \
+	%D%/67_connections.sql \
 	%D%/70_health.sql \
 	%D%/90_roles.sql
 

@@ -68,28 +68,37 @@ upgrade_among_writers() {
 	echo "SELECT pgrelay.emit('t', 'a', 'open', '{}');" >&9
 	exec 9>&-
 	wait "$writer" || return 1
-	[ "$(value upgrade "SELECT concat(pgrelay.version(), ' ', (SELECT count(*) FROM pgrelay.event WHERE key = 'open'))")" = '3 3' ]
+	[ "$(value upgrade "SELECT concat(pgrelay.version(), ' ', (SELECT count(*) FROM pgrelay.event WHERE key = 'open'))")" = '4 3' ]
 }
 
-# Of version 2 it does not wait for who has emitted, nor he for it.
-upgrade_of_version_2() {
-	value postgres 'CREATE DATABASE upgrade_2 OWNER test_owner' || return 1
-	server_psql upgrade_2 -f "$work/version_2.sql" >"$work/restore.log" 2>&1 || return 1
-	value upgrade_2 'UPDATE pgrelay.log_slot SET since = now() WHERE until IS NULL' || return 1
-	mkfifo "$work/writer_2" || return 1
-	server_psql upgrade_2 -U test_owner -o /dev/null <"$work/writer_2" &
+# upgrade_unnoticed VERSION: it does not wait for who has emitted, nor he for it.
+upgrade_unnoticed() {
+	old=upgrade_$1
+	value postgres "CREATE DATABASE $old OWNER test_owner" || return 1
+	server_psql "$old" -f "$work/version_$1.sql" >"$work/restore.log" 2>&1 || return 1
+	value "$old" 'UPDATE pgrelay.log_slot SET since = now() WHERE until IS NULL' || return 1
+	mkfifo "$work/writer_$1" || return 1
+	server_psql "$old" -U test_owner -o /dev/null <"$work/writer_$1" &
 	writer=$!
-	exec 9>"$work/writer_2"
+	exec 9>"$work/writer_$1"
 	echo "SELECT pgrelay.emit('late', 'a', 'open', '{}'); BEGIN; INSERT INTO orders VALUES (2); SELECT pgrelay.emit('t', 'a', 'open', '{}');" >&9
-	wait_for upgrade_2 "EXISTS (SELECT FROM pg_locks WHERE relation = 'public.orders'::regclass AND mode = 'RowExclusiveLock')" ||
+	wait_for "$old" "EXISTS (SELECT FROM pg_locks WHERE relation = 'public.orders'::regclass AND mode = 'RowExclusiveLock')" ||
 		return 1
-	server_psql upgrade_2 -U test_owner -c "SET statement_timeout = '10 s'" -1 -f "$work/schema.sql" || return 1
+	server_psql "$old" -U test_owner -c "SET statement_timeout = '10 s'" -1 -f "$work/schema.sql" || return 1
 	echo "SELECT pgrelay.emit('late', 'a', 'open', '{}'), pgrelay.emit('t', 'a', 'open', '{}'); INSERT INTO orders VALUES (3);" >&9
 	echo "SELECT count(*) FROM pgrelay.emit_many(ARRAY[('t', 'a', 'open', '{}')]::pgrelay.new_event[]); COMMIT;" >&9
 	exec 9>&-
 	wait "$writer" || return 1
-	[ "$(value upgrade_2 "SELECT concat(pgrelay.version(), ' ', (SELECT count(*) FROM pgrelay.event WHERE key = 'open'), ' ',
-	                                    (SELECT count(*) FROM pgrelay.event WHERE type = 'orders'))")" = '3 5 3' ]
+	[ "$(value "$old" "SELECT concat(pgrelay.version(), ' ', (SELECT count(*) FROM pgrelay.event WHERE key = 'open'), ' ',
+	                                    (SELECT count(*) FROM pgrelay.event WHERE type = 'orders'))")" = '4 5 3' ]
+}
+
+upgrade_of_version_2() {
+	upgrade_unnoticed 2
+}
+
+upgrade_of_version_3() {
+	upgrade_unnoticed 3
 }
 
 # What a crash takes from an UNLOGGED log is known afterwards, what it leaves of a
@@ -133,7 +142,7 @@ report() {
 	fi
 }
 
-[ $# -gt 0 ] || set -- commit_order rollback log_rotate announce late_lines
+[ $# -gt 0 ] || set -- commit_order rollback log_rotate announce late_lines token_chain
 # (with the order of commits known: the SQL tests are without)
 server_start fsync=off log_min_error_statement=panic track_commit_timestamp=on
 schema_print >"$work/schema.sql"
@@ -142,13 +151,14 @@ server_psql postgres -c 'CREATE DATABASE specs'
 server_psql specs -1 <"$work/schema.sql" || bail_out "the schema cannot be installed"
 server_psql postgres -c 'CREATE ROLE test_owner LOGIN'
 
-echo "1..$(($# + 4))"
+echo "1..$(($# + 5))"
 test_count=0
 failed=0
 regress_run "$pg_testdir/isolation/pg_isolation_regress" specs specs "$@"
 report concurrent_installs
 report upgrade_among_writers
 report upgrade_of_version_2
+report upgrade_of_version_3
 report crash
 server_log_on_failure
 [ "$failed" = 0 ]

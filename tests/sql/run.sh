@@ -7,7 +7,7 @@
 here=$(cd "$(dirname "$0")" && pwd) || exit 99
 . "$here/server.sh"
 
-all="install settings emit event_types packing watch jobs job_events log read announce health access publish privileges reinstall upgrade"
+all="install settings emit event_types packing watch jobs job_events log read announce health access tokens password publish connections privileges reinstall upgrade"
 tests=install
 [ $# -gt 0 ] || set -- $all
 for test; do

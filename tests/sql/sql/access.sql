@@ -65,6 +65,13 @@ SELECT count(*) FROM pgrelay.authorize(501, NULL);
 SELECT count(*) FROM pgrelay.authorize(NULL, ARRAY['*.*.*']);
 SELECT count(*) FROM pgrelay.authorize(-1, ARRAY['*.*.*']);
 SELECT * FROM pgrelay.authorize(501, ARRAY['job_events.*.42', 'job_events.*.42']);
+-- to see and to publish are two things
+SELECT pgrelay.grant_add('alice', 'deploy.*.*', true), pgrelay.grant_add('alice', '*.step.%2A', true);
+SELECT * FROM pgrelay.authorize_publish(501, ARRAY['*.*.*', 'deploy.step.1', 'deploy.*.*', 'job_events.*.42', 'x.step.*', 'x.step.1', 'deploy', '', NULL, 'deploy.step.1']) ORDER BY 1, 2;
+SELECT * FROM pgrelay.authorize(501, ARRAY['deploy.*.*', 'x.step.*']);
+SELECT count(*) FROM pgrelay.authorize_publish(501, NULL);
+SELECT count(*) FROM pgrelay.authorize_publish(NULL, ARRAY['*.*.*']);
+SELECT pgrelay.grant_remove('alice', 'deploy.*.*', true), pgrelay.grant_remove('alice', '*.step.%2A', true);
 
 -- announced
 BEGIN;

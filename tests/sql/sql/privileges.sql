@@ -4,6 +4,7 @@ CREATE TABLE watched (id integer PRIMARY KEY);
 SELECT pgrelay.watch('watched');
 SELECT token FROM pgrelay.token_create('alice') \gset
 SELECT pgrelay.user_create('alice') AS alice, pgrelay.grant_add('alice', 'a.*.*', true) AS granted \gset
+SELECT pgrelay.password_set('alice', 'pencil');
 INSERT INTO pgrelay.job (id, status, created, started, elapsed) VALUES (1000001, 'running', '2001-02-03', '2001-02-03', 0);
 
 \c - postgres
@@ -38,6 +39,12 @@ SELECT try($$SELECT pgrelay.log_rotate()$$);
 SELECT try($$SELECT count(*) FROM pgrelay.authenticate('x')$$);
 SELECT try($$SELECT count(*) FROM pgrelay.token$$);
 SELECT try($$SELECT pgrelay.token_create('x')$$);
+SELECT try($$SELECT count(*) FROM pgrelay.token_issue(1, '1 hour')$$);
+SELECT try($$SELECT count(*) FROM pgrelay.password$$);
+SELECT try($$SELECT count(*) FROM pgrelay.authenticate_password('x', 'x')$$);
+SELECT try($$SELECT count(*) FROM pgrelay.authenticate_name('x')$$);
+SELECT try($$SELECT count(*) FROM pgrelay.authorize_publish(1, '{}')$$);
+SELECT try($$SELECT pgrelay.connections_changed('web1', '[]')$$);
 SELECT try($$SELECT pgrelay.grant_add('alice', '*.*.*')$$);
 SELECT try($$SELECT count(*) FROM pgrelay.publish('web1', '[]')$$);
 SELECT try($$SELECT pgrelay.setting_set('channel', 'x')$$);
@@ -67,6 +74,17 @@ SELECT count(*) FROM pgrelay.event_type;
 SELECT events FROM pgrelay.announce(NULL, true);
 -- it publishes for users who may, and emits nothing else
 SELECT json_array_length(ids) AS ids, refused FROM pgrelay.publish('web1', format('[{"user": %s, "events": {"type": "a", "action": "b", "payload": {}}}, {"user": %1$s, "events": {"type": "b", "action": "b", "payload": {}}}]', :alice)::jsonb);
+SELECT user_name FROM pgrelay.authenticate_password('alice', 'pencil');
+SELECT user_name FROM pgrelay.authenticate_name('alice');
+SELECT * FROM pgrelay.authorize_publish(:alice, ARRAY['a.b.*', 'b.b.*']);
+SELECT token AS issued FROM pgrelay.token_issue(:alice, '1 hour') \gset
+SELECT user_name FROM pgrelay.authenticate(:'issued');
+SELECT pgrelay.connections_changed('web1', '[{"action": "create", "principal": "user:alice", "object": {}}]');
+SELECT try($$SELECT count(*) FROM pgrelay.password$$);
+SELECT try($$SELECT pgrelay.password_set('alice', 'x')$$);
+SELECT try($$SELECT pgrelay.password_remove('alice')$$);
+SELECT try($$SELECT pgrelay.token_revoke(1)$$);
+SELECT try($$SELECT pgrelay._scram_matches('', '')$$);
 SELECT try($$SELECT pgrelay.announce_set('a', 'deferred')$$);
 SELECT try($$SELECT count(*) FROM pgrelay.log_state$$);
 SELECT try($$SELECT pgrelay.emit('a', 'b', 'c', '{}')$$);

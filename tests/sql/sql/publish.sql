@@ -122,6 +122,9 @@ DROP TABLE answered;
 -- read from the log, no node has them
 SELECT count(*), bool_and(record LIKE '% -') AS without FROM pgrelay.log_read('3:3:', NULL, pg_current_snapshot(), NULL, '{deploy}', '{big}', '{NULL}') WHERE record LIKE 't %';
 
+-- an envelope of the Digital Rebar dialect is a payload as any other
+SELECT published FROM answer('web1', request(:alice, event('deploy', 'step', 'web1', '{"group_name": "deploy", "action": "step", "key": "web1", "object": {"Name": "a\u00e9\n", "n": 12345678901234567890.10, "group_name": "x"}, "original": null, "principal": "user:alice", "time": "0001-01-01T00:00:00Z"}')));
+
 -- exempt and deferred types
 SELECT pgrelay.logged_set('light', false), pgrelay.announce_set('late', 'deferred');
 SELECT request, published, ticket, payload_octets FROM answer('web1', request(:carol, jsonb_build_array(event('light', 'a', '1'), event('light', 'big', '2', jsonb_build_object('x', repeat('x', 8000))))));

@@ -103,4 +103,40 @@ SELECT * FROM pgrelay.authorize(1, ARRAY['*.*.*']) ORDER BY 2;
 \c regression postgres
 \! psql -X -q -A -t -d test_upgrade -U postgres -f things.sql -o upgrade.list; diff new.list upgrade.list | grep "^[<>]"
 DROP DATABASE test_upgrade;
+
+-- Version 3 (version_3.sql, made in the same way).
+CREATE DATABASE test_upgrade OWNER test_owner;
+\c test_upgrade postgres
+SET client_min_messages = warning;
+\! psql -X -q -v ON_ERROR_STOP=1 -v SHOW_CONTEXT=never -d test_upgrade -U postgres -o /dev/null -f version_3.sql
+\c - test_owner
+SELECT pgrelay.version();
+\! psql -X -q -1 -v ON_ERROR_STOP=1 -v SHOW_CONTEXT=never -d test_upgrade -U test_owner <schema.sql
+-- (once more: it warns no more)
+\! psql -X -q -1 -v ON_ERROR_STOP=1 -v SHOW_CONTEXT=never -d test_upgrade -U test_owner <schema.sql
+SELECT pgrelay.version();
+SELECT type, action, key, length(payload), deferred FROM pgrelay.event ORDER BY id;
+SELECT user_name FROM pgrelay.authenticate('a token');
+SELECT pattern, publish FROM pgrelay.grants ORDER BY pattern;
+SELECT * FROM pgrelay.authorize(1, ARRAY['*.*.*']) UNION ALL SELECT * FROM pgrelay.authorize_publish(1, ARRAY['*.*.*']) ORDER BY 2;
+UPDATE pgrelay.log_slot SET since = now() WHERE until IS NULL;
+LISTEN pgrelay;
+-- watched tables tell what they told, and know saves
+UPDATE machines SET name = 'two';
+BEGIN;
+SET LOCAL pgrelay.save = on;
+UPDATE machines SET name = 'three';
+COMMIT;
+ALTER TABLE machines ADD COLUMN more text;
+DELETE FROM machines;
+-- tokens have chains
+SELECT count(*) FROM pgrelay.token_issue(1, '1 hour', 1);
+SELECT count(*), count(origin) FROM pgrelay.token;
+SELECT pgrelay.token_revoke(1);
+SELECT count(*) FROM pgrelay.token;
+SELECT pgrelay.password_set('alice', 'pencil');
+SELECT user_name FROM pgrelay.authenticate_password('alice', 'pencil');
+\c regression postgres
+\! psql -X -q -A -t -d test_upgrade -U postgres -f things.sql -o upgrade.list; diff new.list upgrade.list | grep "^[<>]"
+DROP DATABASE test_upgrade;
 DROP DATABASE test_new;

@@ -68,6 +68,66 @@ UPDATE many SET v = 3;
 RESET statement_timeout;
 SELECT count(*), count(*) FILTER (WHERE payload LIKE '%"original": {"id":%') AS with_original
 FROM pgrelay.event WHERE type = 'many' AND action = 'update';
+-- and one made for many is not compiled again and again for statements with one
+SELECT proconfig FROM pg_proc WHERE oid = (SELECT tgfoid FROM pg_trigger WHERE tgrelid = 'many'::regclass LIMIT 1);
+
+-- saves
+CREATE TABLE machines (uuid text PRIMARY KEY, action text, save text);
+SELECT pgrelay.watch('machines', original => true);
+LISTEN pgrelay;
+BEGIN;
+SET LOCAL pgrelay.save = on;
+INSERT INTO machines VALUES ('m1', 'a', 's');
+UPDATE machines SET action = 'b';
+SET LOCAL pgrelay.save = off;
+UPDATE machines SET action = 'c';
+SET LOCAL pgrelay.save = TRUE;
+UPDATE machines SET action = 'd';
+COMMIT;
+UPDATE machines SET action = 'e';
+SET pgrelay.save = 'nonsense';
+UPDATE machines SET action = 'f';
+SET pgrelay.save = 1;
+DELETE FROM machines;
+RESET pgrelay.save;
+DROP TABLE machines;
+
+-- secrets: by their names, unless their types hold none
+CREATE TYPE token_kind AS ENUM ('a');
+CREATE DOMAIN short AS varchar(10);
+CREATE TABLE vault (id integer PRIMARY KEY, password text, "userPassword" text, password_hash bytea, passwd varchar(9), ssh_passphrase short, client_secret text, token uuid, tokens text[], api_key text, "apiKey" text,
+                    private_key text, "PrivateKey" json, credentials jsonb, tokens_used integer, token_count numeric, max_tokens bigint, password_changed timestamptz, password_age interval, token_day date, has_secret boolean,
+                    token_kind token_kind, monkey text, key text, pass text);
+SELECT pgrelay.watch('vault');
+SELECT columns FROM pgrelay.watched;
+INSERT INTO vault (id, password, tokens_used, api_key, monkey) VALUES (1, 'hidden', 5, 'hidden', 'shown');
+UPDATE vault SET token = gen_random_uuid();
+-- one that is added later is told after the next watch()
+ALTER TABLE vault ADD COLUMN name text DEFAULT 'later', ADD COLUMN another_secret text DEFAULT 'hidden';
+UPDATE vault SET monkey = 'x';
+SET client_min_messages = warning;
+SELECT pgrelay.watch('vault');
+RESET client_min_messages;
+UPDATE vault SET monkey = 'y';
+-- who names them has them told
+SELECT pgrelay.watch('vault', columns => ARRAY['id', 'api_key']);
+UPDATE vault SET monkey = 'z';
+DROP TABLE vault;
+DROP DOMAIN short;
+DROP TYPE token_kind;
+-- a key that is told
+CREATE TABLE session (token text PRIMARY KEY, name text, secret text);
+SELECT try($$SELECT pgrelay.watch('session')$$);
+SELECT try($$SELECT pgrelay.watch('session', columns => ARRAY['name'])$$);
+SELECT pgrelay.watch('session', key_column => 'token');
+INSERT INTO session VALUES ('t1', 'one', 'hidden');
+SELECT pgrelay.watch('session', key_column => 'name', columns => ARRAY['name']);
+UPDATE session SET secret = 'x';
+DROP TABLE session;
+-- tables of the schema itself
+SELECT relname, split_part(try(format('SELECT pgrelay.watch(%L)', oid::regclass)), ' | ', 1) FROM pg_class WHERE relnamespace = 'pgrelay'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1;
+SELECT try($$SELECT pgrelay.watch('pgrelay.token')$$);
+SELECT pgrelay.unwatch(relation) FROM pgrelay.watched WHERE relation::text LIKE 'pgrelay.%';
 
 -- the function of a table that is gone goes with the next change
 DROP TABLE many, wide;
