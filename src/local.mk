@@ -3,12 +3,16 @@ noinst_LIBRARIES += libpgrelay.a
 libpgrelay_a_SOURCES = \
 	%D%/core/mem.c %D%/core/mem.h \
 	%D%/core/slice.c %D%/core/slice.h \
+	%D%/core/json_scan.c %D%/core/json_scan.h \
+	%D%/core/json_members.c %D%/core/json_members.h \
 	%D%/core/log.c %D%/core/log.h \
 	%D%/core/conf.c %D%/core/conf.h \
 	%D%/core/loop.c %D%/core/loop.h \
 	%D%/core/metrics.c %D%/core/metrics.h \
+	%D%/core/netset.c %D%/core/netset.h \
 	%D%/core/resolve.c %D%/core/resolve.h \
 	%D%/core/transport.c %D%/core/transport.h \
+	%D%/core/rfc3339.c %D%/core/rfc3339.h \
 	%D%/pg/pg_hosts.c %D%/pg/pg_hosts.h \
 	%D%/pg/pg_session.c %D%/pg/pg_session.h \
 	%D%/pg/pg_query.c %D%/pg/pg_query.h \

@@ -61,3 +61,35 @@ slice_to_int64(struct slice s, int64_t *out)
 	*out = n;
 	return true;
 }
+
+size_t
+slice_utf8_octets(struct slice s)
+{
+	const unsigned char *p = (const unsigned char *)s.ptr;
+	size_t len;
+
+	if (s.len == 0 || p[0] < 0x80)
+		return s.len > 0;
+	len = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+	if (p[0] < 0xc2 || p[0] > 0xf4 || s.len < len || (p[0] == 0xe0 && p[1] < 0xa0) ||
+	    (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+		return 0;
+	for (size_t i = 1; i < len; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	return len;
+}
+
+bool
+slice_is_utf8(struct slice s)
+{
+	while (s.len > 0) {
+		size_t len = slice_utf8_octets(s);
+
+		if (len == 0)
+			return false;
+		s.ptr += len;
+		s.len -= len;
+	}
+	return true;
+}

@@ -18,6 +18,9 @@ bool slice_cut(struct slice *s, char c, struct slice *head);
 bool slice_next(struct slice *line, struct slice *field);
 
 bool slice_is(struct slice s, const char *text);
+/* Octets of the UTF-8 character that it begins with (RFC 3629); 0: it begins with none. */
+size_t slice_utf8_octets(struct slice s);
+bool slice_is_utf8(struct slice s);
 /* So many lower-case hexadecimal digits? */
 bool slice_is_hex(struct slice s, size_t digits);
 /* Digits only, no sign, within int64_t. */

@@ -10,15 +10,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define PUBLISH_BODY_EVENTS 10000   /* in one request */
-#define PUBLISH_BODY_DEPTH  512     /* of arrays and objects in each other */
-#define PUBLISH_BODY_ZEROS  1000000 /* that PostgreSQL would write out for 1e100 and the like */
-/* Digits of a number before and behind its point, as PostgreSQL's numeric has them at most. */
-#define PUBLISH_BODY_WHOLE    131072
-#define PUBLISH_BODY_FRACTION 16383
+#include "core/json_scan.h"
+
+#define PUBLISH_BODY_EVENTS 10000 /* in one request */
 
 struct publish_body_error {
-	char text[200];
+	char text[JSON_SCAN_ERROR];
 	long index; /* of the event, from 0; -1: it is no event's */
 };
 

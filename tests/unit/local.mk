@@ -16,6 +16,8 @@ UNIT_TESTS = \
 	%D%/test_http_request \
 	%D%/test_http_client \
 	%D%/test_publish_body \
+	%D%/test_json_scan \
+	%D%/test_rfc3339 \
 	%D%/test_run_lines \
 	%D%/test_secret \
 	%D%/test_relay_message \
@@ -23,6 +25,7 @@ UNIT_TESTS = \
 	%D%/test_watch_cursor \
 	%D%/test_watch_jobs \
 	%D%/test_loop \
+	%D%/test_netset \
 	%D%/test_pg_hosts
 check_PROGRAMS += $(UNIT_TESTS)
 
@@ -58,6 +61,10 @@ check_PROGRAMS += $(UNIT_TESTS)
 %C%_test_http_client_LDADD = $(PGRELAY_LIBS)
 %C%_test_publish_body_SOURCES = %D%/test_publish_body.c %D%/tap.h
 %C%_test_publish_body_LDADD = $(PGRELAY_LIBS)
+%C%_test_rfc3339_SOURCES = %D%/test_rfc3339.c %D%/tap.h
+%C%_test_rfc3339_LDADD = $(PGRELAY_LIBS)
+%C%_test_json_scan_SOURCES = %D%/test_json_scan.c %D%/tap.h
+%C%_test_json_scan_LDADD = $(PGRELAY_LIBS)
 %C%_test_run_lines_SOURCES = %D%/test_run_lines.c %D%/tap.h
 %C%_test_run_lines_LDADD = $(PGRELAY_LIBS)
 %C%_test_secret_SOURCES = %D%/test_secret.c %D%/tap.h
@@ -74,3 +81,5 @@ check_PROGRAMS += $(UNIT_TESTS)
 %C%_test_loop_LDADD = $(PGRELAY_LIBS)
 %C%_test_pg_hosts_SOURCES = %D%/test_pg_hosts.c %D%/tap.h
 %C%_test_pg_hosts_LDADD = $(PGRELAY_LIBS)
+%C%_test_netset_SOURCES = %D%/test_netset.c %D%/tap.h
+%C%_test_netset_LDADD = $(PGRELAY_LIBS)

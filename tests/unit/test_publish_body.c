@@ -1,6 +1,7 @@
 /* Checking what is to be published: src/relay/publish_body.c, against jansson's idea of JSON as well. */
 #include "config.h"
 #include "relay/publish_body.h"
+#include "core/json_scan.h"
 #include "core/mem.h"
 
 #include <jansson.h>
@@ -185,11 +186,11 @@ test_depth(void)
 {
 	struct publish_body_error error;
 	size_t len, events;
-	char *text = make_nest(PUBLISH_BODY_DEPTH - 2, &len);
+	char *text = make_nest(JSON_SCAN_DEPTH - 2, &len);
 
 	ok(check(text, len, &events, &error), "512 levels are taken");
 	free(text);
-	text = make_nest(PUBLISH_BODY_DEPTH - 1, &len);
+	text = make_nest(JSON_SCAN_DEPTH - 1, &len);
 	ok(!check(text, len, &events, &error), "513 are not");
 	is_str(error.text, "JSON that is nested more than 512 deep", "and it is said");
 	free(text);

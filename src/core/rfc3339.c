@@ -1,0 +1,113 @@
+/* RFC 3339, section 5.6. */
+#include "config.h"
+#include "core/rfc3339.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define RFC3339_SECOND INT64_C(1000000)
+
+size_t
+rfc3339_format(int64_t us, char out[RFC3339_SIZE])
+{
+	int64_t part = us % RFC3339_SECOND;
+	time_t seconds = (time_t)(us / RFC3339_SECOND);
+	struct tm tm;
+	size_t len;
+
+	if (part < 0) {
+		part += RFC3339_SECOND;
+		seconds--;
+	}
+	gmtime_r(&seconds, &tm);
+	len = strftime(out, RFC3339_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
+	if (part > 0) {
+		len += (size_t)snprintf(out + len, RFC3339_SIZE - len, ".%06d", (int)part);
+		while (out[len - 1] == '0')
+			len--;
+	}
+	out[len++] = 'Z';
+	out[len] = '\0';
+	return len;
+}
+
+/* 'd' stands for a digit; what is matched is taken off. */
+static bool
+rfc3339_take(struct slice *text, const char *shape)
+{
+	size_t len = strlen(shape);
+
+	if (text->len < len)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (shape[i] == 'd' ? !isdigit((unsigned char)text->ptr[i]) : text->ptr[i] != shape[i])
+			return false;
+	text->ptr += len;
+	text->len -= len;
+	return true;
+}
+
+/* A number of two digits, at this place of the text. */
+static int
+rfc3339_number(struct slice text, size_t at)
+{
+	return (text.ptr[at] - '0') * 10 + text.ptr[at + 1] - '0';
+}
+
+static bool
+rfc3339_is_date(int year, int month, int day)
+{
+	static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+	bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+
+	return month >= 1 && month <= 12 && day >= 1 && day <= days[month - 1] + (leap && month == 2);
+}
+
+static bool
+rfc3339_is_in_range(struct slice text)
+{
+	int year = rfc3339_number(text, 0) * 100 + rfc3339_number(text, 2);
+
+	return rfc3339_is_date(year, rfc3339_number(text, 5), rfc3339_number(text, 8)) &&
+	       rfc3339_number(text, 11) < 24 && rfc3339_number(text, 14) < 60 &&
+	       rfc3339_number(text, 17) < 60;
+}
+
+static bool
+rfc3339_is_zone(struct slice text)
+{
+	struct slice rest = text;
+
+	if (rfc3339_take(&rest, "Z"))
+		return rest.len == 0;
+	return (rfc3339_take(&rest, "+dd:dd") || rfc3339_take(&rest, "-dd:dd")) && rest.len == 0 &&
+	       rfc3339_number(text, 1) < 24 && rfc3339_number(text, 4) < 60;
+}
+
+bool
+rfc3339_is_valid(struct slice text)
+{
+	struct slice rest = text;
+	int digits = 0;
+
+	if (!rfc3339_take(&rest, "dddd-dd-ddTdd:dd:dd") || !rfc3339_is_in_range(text))
+		return false;
+	if (rfc3339_take(&rest, ".")) {
+		while (digits < 9 && rfc3339_take(&rest, "d"))
+			digits++;
+		if (digits == 0)
+			return false;
+	}
+	return rfc3339_is_zone(rest);
+}
+
+int64_t
+rfc3339_now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return now.tv_sec * RFC3339_SECOND + now.tv_nsec / 1000;
+}
