@@ -44,6 +44,7 @@ want_to_build() {
     want libjansson-dev -- has_library 'jansson >= 2.10'
     want libssl-dev -- has_library 'openssl >= 1.1.1'
     want uthash-dev -- has_header uthash.h
+    want zlib1g-dev -- has_header zlib.h
 }
 
 want_server() {

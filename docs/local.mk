@@ -4,6 +4,7 @@ dist_doc_DATA += \
 	%D%/cluster.md \
 	%D%/commands.md \
 	%D%/design.md \
+	%D%/drp.md \
 	%D%/operations.md \
 	%D%/protocol.md \
 	%D%/schema.md

@@ -2,6 +2,7 @@
 noinst_LIBRARIES += libpgrelay.a
 libpgrelay_a_SOURCES = \
 	%D%/core/mem.c %D%/core/mem.h \
+	%D%/core/slab.c %D%/core/slab.h \
 	%D%/core/slice.c %D%/core/slice.h \
 	%D%/core/json_scan.c %D%/core/json_scan.h \
 	%D%/core/json_members.c %D%/core/json_members.h \
@@ -47,18 +48,42 @@ libpgrelay_a_SOURCES = \
 	%D%/http/http_peer.c %D%/http/http_peer.h \
 	%D%/http/http_cluster.c %D%/http/http_cluster.h \
 	%D%/http/http_greeting.c %D%/http/http_greeting.h \
+	%D%/http/http_proxy.c %D%/http/http_proxy.h \
+	%D%/http/http_forwarded.c %D%/http/http_forwarded.h \
+	%D%/http/http_remote.c %D%/http/http_remote.h \
 	%D%/http/http_body.c %D%/http/http_body.h \
 	%D%/http/http_client.c %D%/http/http_client.h \
+	%D%/http/deflate.c %D%/http/deflate.h \
 	%D%/http/tls.c %D%/http/tls.h \
 	%D%/http/tls_server.c %D%/http/tls_server.h \
 	%D%/http/http_publish.c %D%/http/http_publish.h \
+	%D%/http/http_drp.c %D%/http/http_drp.h \
+	%D%/http/http_drp_reply.c %D%/http/http_drp_reply.h \
+	%D%/http/http_drp_info.c %D%/http/http_drp_info.h \
+	%D%/http/http_drp_token.c %D%/http/http_drp_token.h \
+	%D%/http/http_drp_event.c %D%/http/http_drp_event.h \
+	%D%/http/http_drp_connections.c %D%/http/http_drp_connections.h \
+	%D%/client/drp_post.c %D%/client/drp_post.h \
+	%D%/client/auth_token.c \
 	%D%/client/session.c %D%/client/session.h \
 	%D%/client/session_delivery.c %D%/client/session_private.h \
+	%D%/client/session_rights.c \
+	%D%/client/connection.c %D%/client/connection.h \
+	%D%/client/connection_query.c %D%/client/connection_query.h \
+	%D%/client/connections.c %D%/client/connections.h \
+	%D%/client/connection_events.c %D%/client/connection_events.h \
 	%D%/client/auth.c %D%/client/auth.h \
+	%D%/client/auth_rights.c %D%/client/auth_private.h \
+	%D%/client/auth_subrequest.c %D%/client/auth_subrequest.h \
 	%D%/client/credential.c %D%/client/credential.h \
 	%D%/client/groups.c %D%/client/groups.h \
 	%D%/client/dialect_sse.c %D%/client/dialect_sse.h \
 	%D%/client/sse_request.c %D%/client/sse_request.h \
+	%D%/client/dialect_drp.c %D%/client/dialect_drp.h \
+	%D%/client/drp_command.c %D%/client/drp_command.h \
+	%D%/client/drp_registrations.c %D%/client/drp_registrations.h \
+	%D%/client/drp_rights.c %D%/client/drp_rights.h \
+	%D%/client/drp_event.c %D%/client/drp_event.h \
 	%D%/client/dialect_awx.c %D%/client/dialect_awx.h \
 	%D%/client/dialect_wsrelay.c %D%/client/dialect_wsrelay.h \
 	%D%/client/dialect_wsbroadcast.c %D%/client/dialect_wsbroadcast.h \
@@ -73,6 +98,8 @@ libpgrelay_a_SOURCES = \
 	%D%/cluster/link.c %D%/cluster/link.h \
 	%D%/cluster/mesh.c %D%/cluster/mesh.h \
 	%D%/cluster/payload.c %D%/cluster/payload.h \
+	%D%/cluster/question.c %D%/cluster/question.h \
+	%D%/cluster/connection_list.c %D%/cluster/connection_list.h \
 	%D%/cluster/status.c %D%/cluster/status.h \
 	%D%/cli/run_lines.c %D%/cli/run_lines.h \
 	%D%/cli/watch_cursor.c %D%/cli/watch_cursor.h \
@@ -103,7 +130,7 @@ pgrelay_SOURCES = %D%/main.c \
 	%D%/cli/cli_config.c
 nodist_pgrelay_SOURCES = %D%/cli/schema_sql.c
 EXTRA_pgrelay_SOURCES = %D%/cli/schema_sql.h
-PGRELAY_LIBS = libpgrelay.a $(LIBPQ_LIBS) $(LIBEVENT_OPENSSL_LIBS) $(LIBEVENT_LIBS) $(WSLAY_LIBS) $(JANSSON_LIBS) $(OPENSSL_LIBS)
+PGRELAY_LIBS = libpgrelay.a $(LIBPQ_LIBS) $(LIBEVENT_OPENSSL_LIBS) $(LIBEVENT_LIBS) $(WSLAY_LIBS) $(ZLIB_LIBS) $(JANSSON_LIBS) $(OPENSSL_LIBS)
 pgrelay_LDADD = $(PGRELAY_LIBS)
 
 # The schema goes into the program, so that the two are always of one version.

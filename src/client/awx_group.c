@@ -104,22 +104,6 @@ awx_group_split(const char *group, char **name, char **value)
 
 /* ---- the way back ---- */
 
-static size_t
-awx_group_decode_key(struct slice key, char *out)
-{
-	char *p = out;
-
-	for (size_t i = 0; i < key.len; i++) {
-		if (key.ptr[i] == '%') {
-			*p++ = (char)strtol((const char[]){key.ptr[i + 1], key.ptr[i + 2], '\0'}, NULL, 16);
-			i += 2;
-		} else {
-			*p++ = key.ptr[i];
-		}
-	}
-	return (size_t)(p - out);
-}
-
 static bool
 awx_group_is_of_events(struct slice type)
 {
@@ -161,7 +145,7 @@ awx_group_of_topic(const struct topic *t, struct slice payload, char out[AWX_GRO
 
 	*p++ = '-';
 	if (awx_group_is_by_key(t, payload))
-		p += awx_group_decode_key(t->key, p);
+		p += topic_decode_key(t->key, p);
 	else
 		p = mempcpy(p, t->action.ptr, t->action.len);
 	return (size_t)(p - out);

@@ -357,6 +357,7 @@ awx_close(void *state)
 
 const struct dialect dialect_awx = {
     .form = MSG_FORM_AWX,
+    .deflated_form = MSG_FORM_AWX_DEFLATED,
     .open = awx_open,
     .message = awx_message,
     .access_changed = awx_access_changed,

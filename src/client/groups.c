@@ -1,5 +1,5 @@
 /*
- * Groups of a client. Invariant: while query is set a question is under way, and done is its; wanted is NULL
+ * Groups of a client. Invariant: while question is set one is under way, and done is its; wanted is NULL
  * when it is about the groups that there are.
  *
  * Those that are shown are in a list, in the order of their sessions' numbers; a watcher knows of those that
@@ -17,14 +17,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GROUPS_MAGIC 0x62095e75u
+#define GROUPS_MAGIC       0x62095e75u
+#define GROUPS_SHARED      64 /* sets that may be had by more than one */
+#define GROUPS_SHARED_SIZE 64 /* groups of such a one at most */
 
 struct groups {
 	unsigned magic;
 	int64_t user_id;
 	json_t *current; /* label to pattern */
 	json_t *told;    /* what the client takes for the current ones */
-	struct pg_query *query;
+	struct auth_question *question;
 	const struct awx_group *wanted;
 	size_t wanted_count;
 	groups_done done;
@@ -64,8 +66,8 @@ groups_new(int64_t user_id)
 void
 groups_free(struct groups *g)
 {
-	if (g->query != NULL)
-		pg_query_cancel(g->query);
+	if (g->question != NULL)
+		auth_question_cancel(g->question);
 	groups_hide(g);
 	json_decref(g->current);
 	json_decref(g->told);
@@ -76,24 +78,24 @@ groups_free(struct groups *g)
 /* ---- answers ---- */
 
 /* The patterns that were asked for and are allowed, as a set; patterns gets what is allowed of them, which
- * points into the result. */
+ * points into the answer. */
 static json_t *
-groups_read_allowed(const PGresult *result, struct topic *patterns, size_t *count)
+groups_read_allowed(const struct auth_answer *answer, struct topic *patterns, size_t *count)
 {
 	json_t *requested = json_object();
 
 	*count = 0;
-	for (int i = 0; i < pg_result_rows(result); i++) {
-		const char *ask = pg_result_text(result, i, 0), *allowed = pg_result_text(result, i, 1);
+	for (size_t i = 0; i < answer->count; i++) {
+		const struct auth_right *right = &answer->rights[i];
 
-		if (ask == NULL || allowed == NULL ||
-		    !topic_parse((struct slice){allowed, strlen(allowed)}, true, &patterns[*count])) {
+		if (!topic_parse(
+			(struct slice){right->allowed, strlen(right->allowed)}, true, &patterns[*count])) {
 			log_warning("query", "%s returned a pattern that is none; it is left out",
 			    conf.authorize_function);
 			continue;
 		}
 		++*count;
-		json_object_set_new_nocheck(requested, ask, json_true());
+		json_object_set_new_nocheck(requested, right->requested, json_true());
 	}
 	return requested;
 }
@@ -125,11 +127,11 @@ groups_current_of(const struct groups *g, json_t *allowed)
 }
 
 static void
-groups_take(struct groups *g, const PGresult *result)
+groups_take(struct groups *g, const struct auth_answer *answer)
 {
-	struct topic *patterns = mem_alloc(sizeof(*patterns) * (size_t)pg_result_rows(result));
+	struct topic *patterns = mem_alloc(sizeof(*patterns) * answer->count);
 	size_t count;
-	json_t *allowed = groups_read_allowed(result, patterns, &count);
+	json_t *allowed = groups_read_allowed(answer, patterns, &count);
 	json_t *groups = g->wanted != NULL ? groups_wanted_of(g, allowed) : groups_current_of(g, allowed);
 
 	json_decref(allowed);
@@ -139,20 +141,20 @@ groups_take(struct groups *g, const PGresult *result)
 }
 
 static void
-groups_on_answer(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
+groups_on_answer(void *arg, const struct auth_answer *answer)
 {
 	struct groups *g = groups_check(arg);
 
-	g->query = NULL;
-	if (status == PG_QUERY_OK) {
-		groups_take(g, result);
+	g->question = NULL;
+	if (answer->status == PG_QUERY_OK) {
+		groups_take(g, answer);
 		return;
 	}
 	auth_report_failure(
-	    g->wanted != NULL ? "what a client may see" : "what a client may still see", error);
+	    g->wanted != NULL ? "what a client may see" : "what a client may still see", answer->error);
 	if (g->wanted != NULL) {
 		g->done(g->arg, false, NULL, 0);
-	} else if (status == PG_QUERY_LOST) {
+	} else if (answer->status == PG_QUERY_LOST) {
 		groups_send_again(g);
 	} else {
 		groups_clear(g);
@@ -165,8 +167,8 @@ groups_on_answer(void *arg, enum pg_query_status status, const PGresult *result,
 static void
 groups_send(struct groups *g, const char *const *patterns, size_t count)
 {
-	assert(g->query == NULL);
-	g->query = auth_authorize(g->user_id, patterns, count, groups_on_answer, g);
+	assert(g->question == NULL);
+	g->question = auth_authorize(g->user_id, patterns, count, groups_on_answer, g);
 }
 
 void
@@ -213,7 +215,7 @@ groups_ask_again(struct groups *g, groups_done done, void *arg)
 void
 groups_clear(struct groups *g)
 {
-	assert(g->query == NULL);
+	assert(g->question == NULL);
 	groups_replace(g, json_object());
 }
 
@@ -260,34 +262,92 @@ groups_have_shrunk(const struct groups *g)
 	return json_object_size(g->current) < json_object_size(g->told);
 }
 
-/* The labels of set that are not in other, as a list. */
-static json_t *
-groups_difference(json_t *set, json_t *other)
-{
-	json_t *list = json_array();
-	const char *label;
-	json_t *value;
+/* Text that grows. */
+struct groups_text {
+	char *octets;
+	size_t len, size;
+};
 
-	json_object_foreach (set, label, value)
-		if (json_object_get(other, label) == NULL)
-			json_array_append_new(list, json_string_nocheck(label));
-	return list;
+static void
+groups_text_add(struct groups_text *t, const char *octets, size_t len)
+{
+	if (t->len + len >= t->size) {
+		t->size = 2 * (t->len + len) + 256;
+		t->octets = mem_resize(t->octets, t->size);
+	}
+	memcpy(t->octets + t->len, octets, len);
+	t->len += len;
+	t->octets[t->len] = '\0';
 }
 
+/* Most labels need no escapes. */
+static bool
+groups_label_is_plain(const char *label)
+{
+	for (const char *p = label; *p != '\0'; p++)
+		if ((unsigned char)*p < ' ' || *p == '"' || *p == '\\')
+			return false;
+	return true;
+}
+
+static void
+groups_text_add_label(struct groups_text *t, const char *label)
+{
+	json_t *string;
+	char *escaped;
+
+	if (groups_label_is_plain(label)) {
+		groups_text_add(t, "\"", 1);
+		groups_text_add(t, label, strlen(label));
+		groups_text_add(t, "\"", 1);
+		return;
+	}
+	string = json_string_nocheck(label);
+	escaped = json_dumps(string, JSON_ENCODE_ANY);
+	if (escaped == NULL)
+		log_fatal("out of memory");
+	groups_text_add(t, escaped, strlen(escaped));
+	free(escaped);
+	json_decref(string);
+}
+
+/* "name": [the labels of set that are not in other] */
+static void
+groups_text_add_difference(struct groups_text *t, const char *name, json_t *set, json_t *other)
+{
+	const char *label;
+	json_t *value;
+	bool first = true;
+
+	groups_text_add_label(t, name);
+	groups_text_add(t, ": [", 3);
+	json_object_foreach (set, label, value) {
+		if (json_object_get(other, label) != NULL)
+			continue;
+		if (!first)
+			groups_text_add(t, ", ", 2);
+		groups_text_add_label(t, label);
+		first = false;
+	}
+	groups_text_add(t, "]", 1);
+}
+
+/* By hand: thousands of sessions may be told at once. */
 char *
 groups_tell(struct groups *g)
 {
-	json_t *message = json_pack("{so so so}", "groups_current", groups_difference(g->current, NULL),
-	    "groups_left", groups_difference(g->told, g->current), "groups_joined",
-	    groups_difference(g->current, g->told));
-	char *text = json_dumps(message, 0);
+	struct groups_text text = {NULL, 0, 0};
 
-	if (text == NULL)
-		log_fatal("out of memory");
-	json_decref(message);
+	groups_text_add(&text, "{", 1);
+	groups_text_add_difference(&text, "groups_current", g->current, NULL);
+	groups_text_add(&text, ", ", 2);
+	groups_text_add_difference(&text, "groups_left", g->told, g->current);
+	groups_text_add(&text, ", ", 2);
+	groups_text_add_difference(&text, "groups_joined", g->current, g->told);
+	groups_text_add(&text, "}", 1);
 	json_decref(g->told);
 	g->told = json_incref(g->current);
-	return text;
+	return text.octets;
 }
 
 /* ---- watchers ---- */
@@ -338,13 +398,38 @@ groups_tell_difference(
 	json_decref(portion);
 }
 
+/* Many sessions are in the same groups: they share a set, which nobody changes. Returns what to have instead of
+ * this one. */
+static json_t *
+groups_share(json_t *set)
+{
+	static json_t *shared[GROUPS_SHARED];
+	const char *label = json_object_iter_key(json_object_iter(set));
+	unsigned hash = (unsigned)json_object_size(set);
+	json_t **slot;
+
+	if (label == NULL || json_object_size(set) > GROUPS_SHARED_SIZE)
+		return set;
+	for (const char *p = label; *p != '\0'; p++)
+		hash = 31 * hash + (unsigned char)*p;
+	slot = &shared[hash % GROUPS_SHARED];
+	if (*slot != NULL && json_equal(*slot, set)) {
+		json_decref(set);
+		return json_incref(*slot);
+	}
+	json_decref(*slot);
+	*slot = json_incref(set);
+	return set;
+}
+
 /* The one place that changes the set. */
 static void
 groups_replace(struct groups *g, json_t *groups)
 {
 	json_t *old = g->current;
 
-	g->current = groups;
+	g->current = groups_share(groups);
+	groups = g->current;
 	if (g->session != 0 && !TAILQ_EMPTY(&groups_watchers)) {
 		groups_tell_difference(g, NULL, true, groups, old);
 		groups_tell_difference(g, NULL, false, old, groups);

@@ -14,12 +14,14 @@
 #include "config.h"
 #include "client/session.h"
 #include "client/auth.h"
+#include "client/connections.h"
 #include "client/session_private.h"
 #include "core/conf.h"
 #include "core/log.h"
 #include "core/loop.h"
 #include "core/mem.h"
 #include "core/metrics.h"
+#include "core/rfc3339.h"
 #include "relay/hub.h"
 #include "relay/resume.h"
 #include "relay/sendq.h"
@@ -40,7 +42,6 @@
 #define SESSION_PEER_READ_SIZE (256 * 1024) /* big payloads come by it */
 #define SESSION_LINGER_MS      3000
 #define SESSION_SWEEP_MS       250
-#define SESSION_RECHECK_MS     1000
 #define SESSION_STRAY_MAX      4096
 #define SESSION_COMMENT        ": ping\n\n"
 
@@ -73,6 +74,8 @@ session_release(void *arg)
 static void
 session_leave_open(struct session *s)
 {
+	if (s->told)
+		connections_ended(s);
 	if (s->resume != NULL)
 		resume_cancel(s->resume);
 	s->resume = NULL;
@@ -80,6 +83,7 @@ session_leave_open(struct session *s)
 	if (s->recheck != NULL)
 		auth_cancel(s->recheck);
 	s->recheck = NULL;
+	session_disown(s);
 	if (s->dialect_state != NULL)
 		s->dialect->close(s->dialect_state);
 	s->dialect_state = NULL;
@@ -322,9 +326,9 @@ session_on_message(void *arg, bool text, const uint8_t *data, size_t len)
 	if (s->state != SESSION_OPEN)
 		return;
 	metrics[METRIC_MESSAGES_RECEIVED_TOTAL]++;
-	if (text || s->dialect->binary)
+	if (text || s->dialect->binary == SESSION_BINARY_TAKEN)
 		s->dialect->message(s->dialect_state, (const char *)data, len);
-	else
+	else if (s->dialect->binary == SESSION_BINARY_REFUSED)
 		session_close(s, WS_CLOSE_UNSUPPORTED, "binary message: only text is understood here");
 }
 
@@ -380,8 +384,13 @@ session_on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct session *s = session_check(arg);
 	static uint8_t buf[SESSION_PEER_READ_SIZE]; /* one at a time; it is large for a stack */
-	ssize_t n = transport_recv(&s->socket.transport, buf, s->peer ? sizeof(buf) : SESSION_READ_SIZE);
+	ssize_t n;
 
+	if (s->paused) {
+		event_del(s->read_event);
+		return;
+	}
+	n = transport_recv(&s->socket.transport, buf, s->peer ? sizeof(buf) : SESSION_READ_SIZE);
 	if (n > 0) {
 		session_look_again(s);
 		session_feed(s, buf, (size_t)n);
@@ -404,75 +413,10 @@ session_pause(struct session *s, bool paused)
 		return;
 	s->paused = paused;
 	s->heard_ms = loop_now_ms();
-	if (paused) {
-		event_del(s->read_event);
-	} else {
-		event_add(s->read_event, NULL);
-		session_look_again(s);
-	}
-}
-
-/* ---- rights ---- */
-
-static void session_recheck(struct session *s);
-
-static void
-session_set_expiry(struct session *s, int64_t expires_ms)
-{
-	s->recheck_ms = expires_ms >= 0 ? loop_now_ms() + expires_ms + 1 : 0;
-}
-
-/*
- * When the database could not be asked the question stands: rights taken away must not outlive an outage. The
- * sweep asks it again.
- */
-static void
-session_on_recheck(void *arg, enum auth_verdict verdict, const struct auth_user *user)
-{
-	struct session *s = session_check(arg);
-
-	s->recheck = NULL;
-	if (s->recheck_again) {
-		session_recheck(s);
-	} else if (verdict == AUTH_UNAVAILABLE) {
-		s->recheck_ms = loop_now_ms() + SESSION_RECHECK_MS;
-	} else if (verdict == AUTH_REFUSED || user->id != s->user_id) {
-		session_close(s, WS_CLOSE_POLICY, "the token is not valid any more");
-	} else {
-		session_set_expiry(s, user->expires_ms);
-		s->dialect->access_changed(s->dialect_state);
-	}
-}
-
-/* One question at a time: however often rights change meanwhile, one more follows. */
-static void
-session_recheck(struct session *s)
-{
-	s->recheck_again = s->recheck != NULL;
-	s->recheck_ms = 0;
-	if (s->recheck == NULL)
-		s->recheck = auth_authenticate(s->credential.token, session_on_recheck, s);
-}
-
-void
-session_access_changed(int64_t user_id)
-{
-	struct session *s;
-
-	TAILQ_FOREACH (s, &sessions.list, entry)
-		if (s->state == SESSION_OPEN && s->user_id == user_id &&
-		    s->credential.kind != CREDENTIAL_NONE)
-			session_recheck(s);
-}
-
-void
-session_access_unknown(void)
-{
-	struct session *s;
-
-	TAILQ_FOREACH (s, &sessions.list, entry)
-		if (s->state == SESSION_OPEN && s->credential.kind != CREDENTIAL_NONE)
-			s->recheck_ms = loop_now_ms() + random() % SESSION_RECHECK_MS;
+	if (paused)
+		return; /* what comes meanwhile takes the event off: mostly nothing does */
+	event_add(s->read_event, NULL);
+	session_look_again(s);
 }
 
 /* ---- time ---- */
@@ -493,6 +437,14 @@ session_ping(struct session *s, int64_t now)
 	ws_send_ping(s->ws);
 }
 
+static int64_t
+session_ping_interval_ms(const struct session *s)
+{
+	int64_t most = s->dialect->ping_interval_most_ms;
+
+	return most != 0 && most < conf.ping_interval_ms ? most : conf.ping_interval_ms;
+}
+
 static void
 session_sweep_open(struct session *s, int64_t now)
 {
@@ -511,7 +463,7 @@ session_sweep_open(struct session *s, int64_t now)
 	} else if (s->ping_sent && now - s->ping_ms > conf.ping_timeout_ms) {
 		metrics[METRIC_SESSIONS_CLOSED_TIMEOUT_TOTAL]++;
 		session_close(s, WS_CLOSE_POLICY, "a ping was not answered within ping_timeout");
-	} else if (!s->ping_sent && s->queue.count == 0 && now - s->heard_ms > conf.ping_interval_ms) {
+	} else if (!s->ping_sent && s->queue.count == 0 && now - s->heard_ms > session_ping_interval_ms(s)) {
 		session_ping(s, now);
 	}
 }
@@ -543,7 +495,7 @@ session_new(const struct session_socket *sock, enum msg_form form)
 	s->socket = *sock;
 	s->heard_ms = s->progress_ms = loop_now_ms();
 	s->member.deliver = session_deliver;
-	sendq_init(&s->queue, form, session_wake, session_lost);
+	sendq_init(&s->queue, form, &session_queue_ops);
 	loop_task_init(&s->flush, session_flush, s);
 	s->read_event = event_new(loop_base(), fd, EV_READ | EV_PERSIST, session_on_readable, s);
 	s->write_event = event_new(loop_base(), fd, EV_WRITE, session_on_writable, s);
@@ -568,13 +520,15 @@ session_open_transport(struct session *s)
 	else
 		setsockopt(
 		    s->socket.transport.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
+	if (s->socket.deflate)
+		ws_allow_deflate(s->ws);
 }
 
 struct session *
 session_open(const struct session_socket *sock, const char *peer, const struct dialect *dialect,
     struct session_user *user, const char *answer, void *request, const void *input, size_t input_len)
 {
-	struct session *s = session_new(sock, dialect->form);
+	struct session *s = session_new(sock, sock->deflate ? dialect->deflated_form : dialect->form);
 
 	s->dialect = dialect;
 	session_open_transport(s);
@@ -582,17 +536,22 @@ session_open(const struct session_socket *sock, const char *peer, const struct d
 	metrics[METRIC_SESSIONS] -= s->peer; /* no client */
 	metrics[METRIC_SESSIONS_TOTAL] += !s->peer;
 	s->number = ++sessions.last_id;
+	s->opened_us = rfc3339_now_us();
 	s->subject = mem_printf("session %" PRIu64 " %s %s", s->number, peer, user->name);
 	s->user_id = user->id;
 	session_set_expiry(s, user->expires_ms);
 	s->credential = user->credential;
-	user->credential = (struct credential){CREDENTIAL_NONE, NULL, NULL};
+	user->credential = (struct credential){.kind = CREDENTIAL_NONE};
+	session_own(s);
 	log_info(s->subject, "opened");
 	session_push_octets(s, (const uint8_t *)answer, strlen(answer));
 	s->dialect_state = dialect->open(s, request);
 	if (input_len > 0)
 		session_feed(s, input, input_len);
 	session_look_again(s);
+	s->told = s->state == SESSION_OPEN && !s->peer;
+	if (s->told)
+		connections_opened(s);
 	return s;
 }
 
@@ -610,6 +569,20 @@ session_refuse(const struct session_socket *sock, const char *peer, const char *
 }
 
 /* ---- for dialects ---- */
+
+void
+session_add_patterns(struct session *s, const struct topic *patterns, size_t count)
+{
+	if (s->state == SESSION_OPEN)
+		hub_add_patterns(&s->member, patterns, count);
+}
+
+void
+session_retain_patterns(struct session *s, bool (*keep)(void *arg, const struct topic *pattern), void *arg)
+{
+	if (s->state == SESSION_OPEN)
+		hub_retain(&s->member, keep, arg);
+}
 
 void
 session_set_patterns(struct session *s, const struct topic *patterns, size_t count)
@@ -646,6 +619,50 @@ const char *
 session_subject(const struct session *s)
 {
 	return s->subject;
+}
+
+const struct dialect *
+session_dialect(const struct session *s)
+{
+	return s->dialect;
+}
+
+int64_t
+session_opened_us(const struct session *s)
+{
+	return s->opened_us;
+}
+
+int64_t
+session_expires_s(const struct session *s)
+{
+	return s->expires_s;
+}
+
+struct slice
+session_address(const struct session *s)
+{
+	const char *address = strchr(strchr(s->subject, ' ') + 1, ' ') + 1;
+
+	return (struct slice){address, strcspn(address, " ")};
+}
+
+const char *
+session_user_name(const struct session *s)
+{
+	struct slice address = session_address(s);
+
+	return address.ptr + address.len + 1;
+}
+
+struct session *
+session_next_client(const struct session *s)
+{
+	struct session *next = s == NULL ? TAILQ_FIRST(&sessions.list) : TAILQ_NEXT(s, entry);
+
+	while (next != NULL && !(next->told && next->state == SESSION_OPEN))
+		next = TAILQ_NEXT(next, entry);
+	return next;
 }
 
 /* ---- all of them ---- */

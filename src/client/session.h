@@ -20,10 +20,14 @@ struct position;
 struct session;
 
 /* On a stream the dialect sends octets, and what the client sends is thrown away. */
+/* Binary messages: the session is closed, or they are passed over, or taken. */
+enum session_binary { SESSION_BINARY_REFUSED, SESSION_BINARY_IGNORED, SESSION_BINARY_TAKEN };
+
 enum session_transport { SESSION_WEBSOCKET, SESSION_STREAM };
 
 struct dialect {
 	enum msg_form form;
+	enum msg_form deflated_form; /* where permessage-deflate is taken; the first one: it never is */
 	/* The session is open: greet. request is what session_open() was given. Returns the dialect's own
 	 * state. */
 	void *(*open)(struct session *session, void *request);
@@ -36,6 +40,8 @@ struct dialect {
 	 * who is too slow is closed.
 	 */
 	char *(*labels)(void *state, groups_concern concerns, const void *arg);
+	/* What tells of a gap, made of these labels; NULL: as the AWX dialect has it. The caller releases it. */
+	char *(*gap)(const char *labels, const char *reason);
 	/*
 	 * Is it in the group of this label? Asked for messages that AWX's relays bring; NULL: its patterns
 	 * alone tell.
@@ -48,8 +54,10 @@ struct dialect {
 	/* The session is ending: nothing can be sent any more; release state. */
 	void (*close)(void *state);
 	enum session_transport transport;
-	bool binary;              /* takes binary messages as well */
-	size_t max_message_bytes; /* 0: as the setting of that name says */
+	bool drp; /* Digital Rebar's */
+	enum session_binary binary;
+	int64_t ping_interval_most_ms; /* pings come at least so often; 0: as the setting says */
+	size_t max_message_bytes;      /* 0: as the setting of that name says */
 };
 
 /* A connection whose HTTP request has been answered by this session's first octets. */
@@ -57,6 +65,7 @@ struct session_socket {
 	struct transport transport; /* its fd and ssl stay the carrier's */
 	void *carrier;
 	void (*carrier_free)(void *carrier); /* closes them */
+	bool deflate;                        /* permessage-deflate has been agreed on */
 };
 
 /*
@@ -88,6 +97,10 @@ void session_send_text(struct session *session, const char *text, size_t len);
 void session_send_binary(struct session *session, const char *octets, size_t len);
 void session_send_octets(struct session *session, const char *octets, size_t len);
 void session_set_patterns(struct session *session, const struct topic *patterns, size_t count);
+/* More of them, beside those that there are; only those that are to be kept. */
+void session_add_patterns(struct session *session, const struct topic *patterns, size_t count);
+void session_retain_patterns(
+    struct session *session, bool (*keep)(void *arg, const struct topic *pattern), void *arg);
 /* From now on the client gets cursors (docs/protocol.md, "Cursors"). */
 void session_want_cursors(struct session *session);
 /* The patterns are in force, but first the client gets what came behind this position, which is moved. */
@@ -102,6 +115,16 @@ size_t session_backlog(const struct session *session);
 const struct credential *session_credential(const struct session *session);
 /* Names the session in the log. */
 const char *session_subject(const struct session *session);
+const struct dialect *session_dialect(const struct session *session);
+
+/* Of a client's: since 1970; and when its credential must be looked at again, 0: never. */
+int64_t session_opened_us(const struct session *session);
+int64_t session_expires_s(const struct session *session);
+/* "ADDRESS:PORT" */
+struct slice session_address(const struct session *session);
+const char *session_user_name(const struct session *session);
+/* The next open one of a client; NULL: the first. */
+struct session *session_next_client(const struct session *session);
 
 /* Starts the closing handshake, behind what is queued; a stream just ends there. */
 void session_close(struct session *session, enum ws_close_code code, const char *reason);

@@ -53,7 +53,7 @@ session_deliver_relayed(struct session *s, struct msg *msg)
 	}
 	if (s->late == NULL) {
 		s->late = mem_alloc(sizeof(*s->late));
-		sendq_init(s->late, s->queue.form, NULL, NULL);
+		sendq_init(s->late, s->queue.form, NULL);
 	}
 	sendq_push_msg(s->late, msg);
 	loop_task_queue(&s->flush);
@@ -81,7 +81,7 @@ session_deliver(struct hub_member *member, struct msg *msg)
 		resume_take(s->resume, msg);
 }
 
-void
+static void
 session_wake(struct sendq *queue)
 {
 	struct session *s = session_check((char *)queue - offsetof(struct session, queue));
@@ -90,6 +90,16 @@ session_wake(struct sendq *queue)
 }
 
 /* ---- gaps ---- */
+
+static char *
+session_format_gap(const struct session *s, const char *labels, const char *reason)
+{
+	if (s->dialect->gap != NULL)
+		return s->dialect->gap(labels, reason);
+	return mem_printf(s->ws != NULL ? "{\"gap\": {\"groups\": %s, \"reason\": \"%s\"}}"
+					: "event: gap\ndata: {\"groups\": %s, \"reason\": \"%s\"}\n\n",
+	    labels, reason);
+}
 
 /* What tells it; block NULL when no group is concerned. The caller owns the reference. */
 static struct span
@@ -103,10 +113,8 @@ session_make_gap(struct session *s, const char *reason, groups_concern concerns,
 
 	if (labels == NULL)
 		return span;
-	text = mem_printf(websocket ? "{\"gap\": {\"groups\": %s, \"reason\": \"%s\"}}"
-				    : "event: gap\ndata: {\"groups\": %s, \"reason\": \"%s\"}\n\n",
-	    labels, reason);
-	span = websocket ? msg_make_frame(MSG_FORM_AWX, NULL, (struct slice){text, strlen(text)})
+	text = session_format_gap(s, labels, reason);
+	span = websocket ? msg_make_frame(MSG_FORM_AWX, NULL, 0, (struct slice){text, strlen(text)})
 			 : span_copy(text, strlen(text));
 	if (!s->overflowed) { /* else one that was told and dropped is told again */
 		log_info(s->subject, "told of a gap in %s: %s", labels, reason);
@@ -173,7 +181,7 @@ session_gap_all(const char *reason, const char *types)
 }
 
 /* A ticket's payload cannot be had. */
-struct span
+static struct span
 session_lost(struct sendq *queue, const struct ticket *ticket)
 {
 	struct session *s = session_check((char *)queue - offsetof(struct session, queue));
@@ -184,6 +192,20 @@ session_lost(struct sendq *queue, const struct ticket *ticket)
 		return (struct span){0};
 	return session_make_gap(s, "payload", session_concerns_topic, &topic);
 }
+
+/* Are there patterns that find the event by what is in its payload? */
+static bool
+session_admits(struct sendq *queue, const struct ticket *ticket)
+{
+	struct session *s = session_check((char *)queue - offsetof(struct session, queue));
+	const char *text = ticket_topic(ticket);
+	struct topic topic;
+
+	return topic_parse((struct slice){text, strlen(text)}, false, &topic) &&
+	       hub_finds(&s->member, &topic, ticket_present(ticket));
+}
+
+const struct sendq_ops session_queue_ops = {session_wake, session_lost, session_admits};
 
 /* ---- cursors ---- */
 

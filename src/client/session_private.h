@@ -1,6 +1,6 @@
 /*
- * A session's inside, for the two files that it is in: session.c (states, socket, time-outs, rights) and
- * session_delivery.c (what its client gets).
+ * A session's inside, for the files that it is in: session.c (states, socket, time-outs), session_delivery.c (what
+ * its client gets) and session_rights.c.
  */
 #ifndef PGRELAY_CLIENT_SESSION_PRIVATE_H
 #define PGRELAY_CLIENT_SESSION_PRIVATE_H
@@ -34,10 +34,13 @@ struct session {
 	TAILQ_ENTRY(session) entry;
 	struct session_socket socket;
 	uint64_t number;
-	char *subject;
+	int64_t opened_us; /* since 1970 */
+	int64_t expires_s; /* the same, when the credential does; 0: never */
+	char *subject;     /* "session NUMBER ADDRESS USER" */
 	struct event *read_event, *write_event;
 	bool paused, blocked, input_ended, ping_sent;
 	bool peer;     /* no client */
+	bool told;     /* connections.c knows of it */
 	struct ws *ws; /* NULL: a stream */
 	struct sendq queue;
 	struct hub_member member;
@@ -53,9 +56,12 @@ struct session {
 	void *dialect_state;
 	int64_t user_id;
 	struct credential credential;
+	struct session_owner *owner; /* NULL: a peer, or it is not open any more */
+	LIST_ENTRY(session) owned;
 	struct auth_request *recheck; /* is the credential still good? */
 	bool recheck_again;           /* rights have changed since that was asked */
 	int64_t recheck_ms;           /* when to ask it next; 0: no need */
+	int64_t expires_ms;           /* when the credential does; 0: never */
 	int64_t heard_ms;             /* something came from the peer; of a stream: went to it */
 	size_t stray_bytes;           /* came by a stream */
 	int64_t behind_ms;   /* since when more than queue_limit waits, tickets' payloads included; 0: it does
@@ -84,8 +90,7 @@ session_check(void *arg)
 
 /* What the hub, and the send queue, call. */
 void session_deliver(struct hub_member *member, struct msg *msg);
-void session_wake(struct sendq *queue);
-struct span session_lost(struct sendq *queue, const struct ticket *ticket);
+extern const struct sendq_ops session_queue_ops;
 
 /* Tells of a gap; types as for session_gap_all(). arg is the session. */
 void session_gap(void *arg, const char *reason, const char *types);
@@ -100,5 +105,13 @@ void session_drop_late(struct session *session);
 /* Lets go of what the client had from another node: when all of it has come by, and in any case. */
 void session_check_had(struct session *session);
 void session_forget_had(struct session *session);
+
+/* A session that is open, and one that is not any more. */
+void session_own(struct session *session);
+void session_disown(struct session *session);
+/* From now; -1: never. */
+void session_set_expiry(struct session *session, int64_t expires_ms);
+/* Asks whether the credential is still good. */
+void session_recheck(struct session *session);
 
 #endif

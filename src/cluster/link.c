@@ -726,7 +726,7 @@ const struct dialect dialect_link = {
     .message = link_on_session_message,
     .drained = link_on_session_drained,
     .close = link_on_session_close,
-    .binary = true,
+    .binary = SESSION_BINARY_TAKEN,
     .max_message_bytes = LINK_MESSAGE_BYTES,
 };
 

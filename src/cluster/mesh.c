@@ -7,7 +7,7 @@
 #include "cluster/link.h"
 #include "cluster/node.h"
 #include "cluster/payload.h"
-#include "cluster/status.h"
+#include "cluster/question.h"
 #include "core/log.h"
 #include "core/loop.h"
 #include "core/mem.h"
@@ -54,7 +54,7 @@ static void
 mesh_tell_ended(struct link *link)
 {
 	payload_on_link_ended(link);
-	status_on_link_ended(link);
+	question_on_link_ended(link);
 }
 
 static void
@@ -214,13 +214,14 @@ mesh_on_message(struct link *link, struct slice word, struct slice rest)
 {
 	payload_on_message(link, word, rest);
 	if (link_is_open(link))
-		status_on_message(link, word, rest);
+		question_on_message(link, word, rest);
 }
 
 static void
 mesh_on_drained(struct link *link)
 {
 	payload_on_drained(link);
+	question_on_drained(link);
 }
 
 static const struct link_ops mesh_link_ops = {

@@ -1,45 +1,39 @@
-/* The picture. A question to a node is a member of its request; it is answered, or ends with its link. */
+/* The picture: what this node says of itself, and, in a request, what the others have said of themselves. */
 #include "config.h"
 #include "cluster/status.h"
 #include "cluster/link.h"
 #include "cluster/mesh.h"
 #include "cluster/node.h"
+#include "cluster/question.h"
 #include "core/conf.h"
 #include "core/log.h"
 #include "core/loop.h"
 #include "core/mem.h"
 #include "core/metrics.h"
 
-#include <event2/event.h>
-#include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 
-#define STATUS_WAIT_MS     1000
-#define STATUS_BACKLOG_MAX (1024 * 1024) /* who does not read gets no more answers */
+#define STATUS_SUBJECT "status"
 
-struct question {
-	TAILQ_ENTRY(question) entry;
-	int64_t number;
-	struct link *link; /* NULL: over */
+struct told {
+	TAILQ_ENTRY(told) entry;
 	char *node;
-	json_t *answer; /* NULL: none */
+	json_t *json; /* what it says of itself */
 };
 
 struct status_request {
 	TAILQ_ENTRY(status_request) entry;
-	TAILQ_HEAD(, question) questions;
-	size_t open; /* questions that are not over */
-	struct event *timer;
+	TAILQ_HEAD(, told) told;
+	struct question *question;
 	status_done done;
 	void *arg;
 };
 
 static struct {
 	TAILQ_HEAD(, status_request) requests;
-	int64_t last_number;
 	int64_t started_ms;
 	char *address;
 	bool (*is_ready)(void);
@@ -105,13 +99,13 @@ status_self(void)
 /* ---- the picture ---- */
 
 static json_t *
-status_find_answer(const struct status_request *r, const char *node)
+status_find_told(const struct status_request *r, const char *node)
 {
-	struct question *q;
+	struct told *t;
 
-	TAILQ_FOREACH (q, &r->questions, entry)
-		if (q->answer != NULL && strcmp(q->node, node) == 0)
-			return json_incref(q->answer);
+	TAILQ_FOREACH (t, &r->told, entry)
+		if (strcmp(t->node, node) == 0)
+			return json_incref(t->json);
 	return NULL;
 }
 
@@ -120,7 +114,7 @@ static json_t *
 status_node(const struct status_request *r, const struct node *n)
 {
 	bool self = n->kind == NODE_SELF;
-	json_t *told = self ? status_self() : n->kind == NODE_PEER ? status_find_answer(r, n->id) : NULL;
+	json_t *told = self ? status_self() : n->kind == NODE_PEER ? status_find_told(r, n->id) : NULL;
 	json_t *node = status_check(json_object());
 	bool bracket = n->host != NULL && strchr(n->host, ':') != NULL;
 	char *address = mem_printf(bracket ? "%s[%s]:%d" : "%s%s:%d", n->tls ? "wss://" : "",
@@ -146,22 +140,34 @@ status_node(const struct status_request *r, const struct node *n)
 static void
 status_free_request(struct status_request *r)
 {
-	struct question *q;
+	struct told *t;
 
 	TAILQ_REMOVE(&status.requests, r, entry);
-	while ((q = TAILQ_FIRST(&r->questions)) != NULL) {
-		TAILQ_REMOVE(&r->questions, q, entry);
-		json_decref(q->answer);
-		free(q->node);
-		free(q);
+	while ((t = TAILQ_FIRST(&r->told)) != NULL) {
+		TAILQ_REMOVE(&r->told, t, entry);
+		json_decref(t->json);
+		free(t->node);
+		free(t);
 	}
-	event_free(r->timer);
 	free(r);
 }
 
-static void
-status_finish(struct status_request *r)
+/* Takes json over; the text is released with free(). */
+static char *
+status_dump(json_t *json)
 {
+	char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(4));
+
+	if (text == NULL)
+		log_fatal("out of memory");
+	json_decref(json);
+	return text;
+}
+
+static void
+status_on_done(void *arg)
+{
+	struct status_request *r = arg;
 	json_t *picture =
 	    status_check(json_pack("{ss ss s[]}", "cluster", conf.cluster, "node", node_self_id(), "nodes"));
 	json_t *list = json_object_get(picture, "nodes");
@@ -174,137 +180,58 @@ status_finish(struct status_request *r)
 	while ((n = node_next(n)) != NULL)
 		if (n->kind != NODE_SELF)
 			json_array_append_new(list, status_node(r, n));
-	text = json_dumps(picture, JSON_COMPACT | JSON_REAL_PRECISION(4));
-	if (text == NULL)
-		log_fatal("out of memory");
-	json_decref(picture);
+	text = status_dump(picture);
 	r->done(r->arg, text);
 	free(text);
 	status_free_request(r);
 }
 
 static void
-status_on_timer(evutil_socket_t fd, short what, void *arg)
+status_on_answered(void *arg, const char *node, struct slice text)
 {
-	status_finish(arg);
+	struct status_request *r = arg;
+	json_t *json = json_loadb(text.ptr, text.len, 0, NULL);
+	struct told *t;
+
+	if (!json_is_object(json)) {
+		json_decref(json);
+		return;
+	}
+	t = mem_zalloc(sizeof(*t));
+	t->node = mem_strdup(node);
+	t->json = json;
+	TAILQ_INSERT_TAIL(&r->told, t, entry);
 }
 
-/* With the last answer it is done, at the end of this turn. */
-static void
-status_close_question(struct status_request *r, struct question *q)
-{
-	q->link = NULL;
-	if (--r->open == 0)
-		event_active(r->timer, EV_TIMEOUT, 0);
-}
-
-static void
-status_ask(struct status_request *r, struct link *link)
-{
-	struct question *q = mem_zalloc(sizeof(*q));
-
-	q->number = ++status.last_number;
-	q->link = link;
-	q->node = mem_strdup(link_node(link));
-	TAILQ_INSERT_TAIL(&r->questions, q, entry);
-	r->open++;
-	link_send(link, "ask %" PRId64 " status", q->number);
-}
+static const struct question_ops status_question_ops = {status_on_answered, status_on_done};
 
 struct status_request *
 status_collect(status_done done, void *arg)
 {
-	struct timeval tv = {STATUS_WAIT_MS / 1000, STATUS_WAIT_MS % 1000 * 1000};
 	struct status_request *r = mem_zalloc(sizeof(*r));
-	struct link *link = NULL;
 
 	r->done = done;
 	r->arg = arg;
-	TAILQ_INIT(&r->questions);
+	TAILQ_INIT(&r->told);
 	TAILQ_INSERT_TAIL(&status.requests, r, entry);
-	r->timer = evtimer_new(loop_base(), status_on_timer, r);
-	if (r->timer == NULL)
-		log_fatal("could not create a timer");
-	event_add(r->timer, &tv);
-	while ((link = mesh_next_link(link)) != NULL)
-		status_ask(r, link);
-	if (r->open == 0)
-		event_active(r->timer, EV_TIMEOUT, 0);
+	r->question = question_ask(NULL, STATUS_SUBJECT, &status_question_ops, r);
 	return r;
 }
 
 void
 status_cancel(struct status_request *r)
 {
+	question_cancel(r->question);
 	status_free_request(r);
 }
 
-/* ---- what links tell ---- */
-
-static void
-status_answer(struct link *link, int64_t number)
+static char *
+status_answer(struct slice rest, size_t *len)
 {
-	json_t *self = status_self();
-	char *text = json_dumps(self, JSON_COMPACT | JSON_REAL_PRECISION(4));
-	char head[40];
+	char *text = status_dump(status_self());
 
-	if (text == NULL)
-		log_fatal("out of memory");
-	snprintf(head, sizeof(head), "answer %" PRId64, number);
-	link_send_with(link, head, (struct slice){text, strlen(text)});
-	free(text);
-	json_decref(self);
-}
-
-static void
-status_take_answer(struct link *link, int64_t number, struct slice text)
-{
-	struct status_request *r;
-	struct question *q;
-	json_t *json;
-
-	TAILQ_FOREACH (r, &status.requests, entry) {
-		TAILQ_FOREACH (q, &r->questions, entry) {
-			if (q->number != number || q->link != link)
-				continue;
-			json = json_loadb(text.ptr, text.len, 0, NULL);
-			if (json_is_object(json))
-				q->answer = json;
-			else
-				json_decref(json);
-			status_close_question(r, q);
-			return;
-		}
-	}
-}
-
-void
-status_on_message(struct link *link, struct slice word, struct slice rest)
-{
-	bool ask = slice_is(word, "ask");
-	struct slice field;
-	int64_t number;
-
-	if (!ask && !slice_is(word, "answer"))
-		return;
-	if (!slice_cut(&rest, ' ', &field) || !slice_to_int64(field, &number))
-		link_break(link, "a malformed question or answer");
-	else if (!ask)
-		status_take_answer(link, number, rest);
-	else if (slice_is(rest, "status") && link_backlog(link) < STATUS_BACKLOG_MAX)
-		status_answer(link, number);
-}
-
-void
-status_on_link_ended(struct link *link)
-{
-	struct status_request *r;
-	struct question *q;
-
-	TAILQ_FOREACH (r, &status.requests, entry)
-		TAILQ_FOREACH (q, &r->questions, entry)
-			if (q->link == link)
-				status_close_question(r, q);
+	*len = strlen(text);
+	return text;
 }
 
 /* ---- life ---- */
@@ -317,12 +244,13 @@ status_init(const char *address, bool (*is_ready)(void))
 	status.started_ms = loop_now_ms();
 	status.address = mem_strdup(address);
 	status.is_ready = is_ready;
+	question_serve(STATUS_SUBJECT, status_answer);
 }
 
 void
 status_free(void)
 {
 	while (!TAILQ_EMPTY(&status.requests))
-		status_free_request(TAILQ_FIRST(&status.requests));
+		status_cancel(TAILQ_FIRST(&status.requests));
 	free(status.address);
 }

@@ -7,12 +7,9 @@
 
 #include <stdbool.h>
 
-#include "relay/event.h"
-
-struct link;
 struct status_request;
 
-/* is_ready tells whether this node is; address is what its heartbeats name, copied. */
+/* After question_init(). is_ready tells whether this node is; address is what its heartbeats name, copied. */
 void status_init(const char *address, bool (*is_ready)(void));
 void status_free(void);
 
@@ -21,9 +18,5 @@ typedef void (*status_done)(void *arg, const char *json);
 /* Asks all nodes; done is called once, never from inside, a second later at the latest. */
 struct status_request *status_collect(status_done done, void *arg);
 void status_cancel(struct status_request *request);
-
-/* What links tell; words that are not ours are left alone. */
-void status_on_message(struct link *link, struct slice word, struct slice rest);
-void status_on_link_ended(struct link *link);
 
 #endif

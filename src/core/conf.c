@@ -6,6 +6,7 @@
 #include "core/conf.h"
 #include "core/log.h"
 #include "core/mem.h"
+#include "core/netset.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -18,7 +19,16 @@
 
 struct conf conf;
 
-enum conf_type { CONF_STRING, CONF_SECRET, CONF_INT, CONF_BYTES, CONF_MS, CONF_BOOL, CONF_CHOICE };
+enum conf_type {
+	CONF_STRING,
+	CONF_SECRET,
+	CONF_NETWORKS,
+	CONF_INT,
+	CONF_BYTES,
+	CONF_MS,
+	CONF_BOOL,
+	CONF_CHOICE
+};
 enum conf_source { CONF_DEFAULT, CONF_FILE, CONF_ENVIRONMENT, CONF_FLAG };
 
 struct conf_option {
@@ -84,7 +94,7 @@ static const struct conf_option conf_options[] = {
     {"tls_client_ca_file", CONF_STRING, AT(tls_client_ca_file), "", 0, 4096, true, NULL,
 	"clients of listen_tls must show a certificate of one of these authorities; empty: none is asked "
 	"for"},
-    {"trusted_proxies", CONF_STRING, AT(trusted_proxies), "", 0, 4096, true, NULL,
+    {"trusted_proxies", CONF_NETWORKS, AT(trusted_proxies), "", 0, 4096, true, NULL,
 	"addresses and networks, separated by commas, that may tell a client's address: X-Forwarded-For, "
 	"PROXY protocol"},
     {"reuse_port", CONF_BOOL, AT(reuse_port), "off", 0, 0, false, NULL,
@@ -113,6 +123,9 @@ static const struct conf_option conf_options[] = {
     {"max_groups", CONF_INT, AT(max_groups), "1000", 1, 1000000, true, NULL, "groups one session may be in"},
     {"max_publish_bytes", CONF_BYTES, AT(max_publish_bytes), "8MB", 64 * KIB, 128 * MIB, false, NULL,
 	"the largest request to publish over HTTP; four times as much may wait"},
+    {"compress_min", CONF_BYTES, AT(compress_min_bytes), "0", 0, MIB, true, NULL,
+	"messages of so many octets and more are compressed for clients that offer permessage-deflate; 0: "
+	"none"},
     {"queue_limit", CONF_BYTES, AT(queue_limit_bytes), "16MB", KIB, 64 * GIB, true, NULL,
 	"what may wait for one client; of a slower one overflow decides"},
     {"overflow", CONF_CHOICE, AT(overflow), "close", 0, 0, true, conf_overflow_names,
@@ -304,6 +317,22 @@ conf_parse_secret(const struct conf_option *o, const char *value, char **out, ch
 	return conf_parse_string(&(struct conf_option){.name = o->name, .max = o->max}, value, out, error);
 }
 
+/* It stays a text; what needs the set makes it. */
+static bool
+conf_parse_networks(const struct conf_option *o, const char *value, char **out, char **error)
+{
+	char *reason;
+	struct netset *set = netset_parse(value, &reason);
+
+	if (set == NULL) {
+		*error = mem_printf("%s: %s", o->name, reason);
+		free(reason);
+		return false;
+	}
+	netset_free(set);
+	return conf_parse_string(o, value, out, error);
+}
+
 static bool
 conf_parse(struct conf *c, const struct conf_option *o, const char *value, char **error)
 {
@@ -314,6 +343,8 @@ conf_parse(struct conf *c, const struct conf_option *o, const char *value, char 
 		return conf_parse_string(o, value, field, error);
 	case CONF_SECRET:
 		return conf_parse_secret(o, value, field, error);
+	case CONF_NETWORKS:
+		return conf_parse_networks(o, value, field, error);
 	case CONF_BOOL:
 		return conf_parse_bool(o, value, field, error);
 	case CONF_CHOICE:
@@ -335,6 +366,7 @@ conf_format(const struct conf *c, const struct conf_option *o)
 	switch (o->type) {
 	case CONF_STRING:
 	case CONF_SECRET:
+	case CONF_NETWORKS:
 		return mem_strdup(*(char *const *)field);
 	case CONF_BOOL:
 		return mem_strdup(*(const bool *)field ? "on" : "off");
@@ -352,7 +384,7 @@ conf_format(const struct conf *c, const struct conf_option *o)
 static bool
 conf_is_text(const struct conf_option *o)
 {
-	return o->type == CONF_STRING || o->type == CONF_SECRET;
+	return o->type == CONF_STRING || o->type == CONF_SECRET || o->type == CONF_NETWORKS;
 }
 
 static void

@@ -45,6 +45,7 @@ struct conf {
 	int64_t max_message_bytes;
 	int64_t max_groups;
 	int64_t max_publish_bytes;
+	int64_t compress_min_bytes; /* 0: nothing is compressed */
 	int64_t queue_limit_bytes;
 	int overflow; /* enum conf_overflow */
 	int64_t history_limit_bytes;

@@ -27,18 +27,29 @@ log_enabled(enum log_level level)
 	return level >= log_least;
 }
 
+/* The text of a second is made once: thousands of lines may fall into it. */
+static const char *
+log_second(time_t second)
+{
+	static char text[24];
+	static time_t made;
+	struct tm tm;
+
+	if (second != made || *text == '\0')
+		strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", gmtime_r(&second, &tm));
+	made = second;
+	return text;
+}
+
 static size_t
 log_head(char *buf, size_t size, enum log_level level, const char *subject)
 {
 	struct timeval now;
-	struct tm tm;
 	size_t n;
 
 	gettimeofday(&now, NULL);
-	gmtime_r(&now.tv_sec, &tm);
-	n = strftime(buf, size, "%Y-%m-%dT%H:%M:%S", &tm);
-	n += (size_t)snprintf(buf + n, size - n, ".%03dZ [%d] %s: ", (int)(now.tv_usec / 1000), (int)getpid(),
-	    log_names[level]);
+	n = (size_t)snprintf(buf, size, "%s.%03dZ [%d] %s: ", log_second(now.tv_sec),
+	    (int)(now.tv_usec / 1000), (int)getpid(), log_names[level]);
 	if (subject != NULL)
 		n += (size_t)snprintf(buf + n, size - n, "%.200s: ", subject);
 	return n;

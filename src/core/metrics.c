@@ -102,6 +102,12 @@ static const struct metrics_row metrics_rows[METRIC_COUNT] = {
 	"times the LISTEN session was made anew because it heard no heartbeat"},
     [METRIC_QUERIES_FAILED_TOTAL] = {"pgrelay_queries_failed_total", "counter",
 	"queries that failed or got no answer in time"},
+    [METRIC_PASSWORDS_CHECKED_TOTAL] = {"pgrelay_passwords_checked_total", "counter",
+	"names with passwords that the database was asked about"},
+    [METRIC_SUBREQUESTS_TOTAL] = {"pgrelay_subrequests_total", "counter",
+	"questions to the web application behind auth_url"},
+    [METRIC_SUBREQUESTS_FAILED_TOTAL] = {"pgrelay_subrequests_failed_total", "counter",
+	"those that it did not answer, or not with a yes or no"},
     [METRIC_ACCEPT_PAUSES_TOTAL] = {"pgrelay_accept_pauses_total", "counter",
 	"times accepting paused for want of descriptors"},
     [METRIC_ANNOUNCED_EVENTS_TOTAL] = {"pgrelay_announced_events_total", "counter",
@@ -160,6 +166,12 @@ static const struct metrics_row metrics_rows[METRIC_COUNT] = {
 	"of these, those that went out as tickets"},
     [METRIC_BODIES_BYTES] = {"pgrelay_bodies_bytes", "gauge",
 	"octets that big request bodies on their way in may take"},
+    [METRIC_CONNECTION_EVENTS_WAITING] = {"pgrelay_connection_events_waiting", "gauge",
+	"events about connections that wait for the database"},
+    [METRIC_CONNECTION_EVENTS_TOTAL] = {"pgrelay_connection_events_total", "counter",
+	"events about connections emitted"},
+    [METRIC_CONNECTION_EVENTS_LOST_TOTAL] = {"pgrelay_connection_events_lost_total", "counter",
+	"events about connections that were not emitted: too many waited, or the database refused them"},
 };
 
 /* With no more digits than it takes to read the same number again. */

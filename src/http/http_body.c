@@ -1,15 +1,16 @@
 /*
  * Big request bodies.
  *
- * States: HEAD -> SMALL (nothing is asked of it), or -> ASKING (whose token is it?) -> WAITING (for room) ->
- * ADMITTED, or -> REFUSED from any but ADMITTED. http_body_enter() alone writes ->state. Invariant: of a body
- * that is larger than HTTP_BODY_SMALL no more than that, and one read, is in memory, unless it is ADMITTED;
- * then its Content-Length is counted in http_bodies.bytes. (A high watermark would not do: libevent turns
- * round and round at one that is not drained.)
+ * States: HEAD -> SMALL (nothing is asked of it), or -> CHUNKED (its length is not told), or -> ASKING (whose
+ * token is it?) -> WAITING (for room) -> ADMITTED, or -> REFUSED from any but ADMITTED. http_body_enter() alone
+ * writes ->state. Invariant: of a body that is larger than HTTP_BODY_SMALL no more than that, and one read, is
+ * in memory, unless it is ADMITTED; then its Content-Length is counted in http_bodies.bytes. (A high watermark
+ * would not do: libevent turns round and round at one that is not drained.)
  *
  * The head is only looked at: evhttp parses it by itself, with HTTP_BODY_SMALL as its limit where nothing
- * else was seen here. A connection whose request is refused is taken out of evhttp's hands: its callbacks are
- * ours then, and it is freed when the client has closed, or has had enough time to.
+ * else was seen here; what it would refuse by that is refused here, in the form that the path's clients read. A
+ * connection whose request is refused is taken out of evhttp's hands: its callbacks are ours then, and it is
+ * freed when the client has closed, or has had enough time to.
  */
 #include "config.h"
 #include "http/http_body.h"
@@ -20,6 +21,9 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "core/metrics.h"
+#include "http/http_drp.h"
+#include "http/http_drp_event.h"
+#include "http/http_drp_reply.h"
 #include "http/http_greeting.h"
 #include "http/http_publish.h"
 #include "http/http_request.h"
@@ -31,6 +35,7 @@
 #include <event2/http.h>
 #include <openssl/crypto.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -42,7 +47,17 @@
 #define HTTP_BODY_THROWN 2           /* times max_publish_bytes is thrown away of what a refused one sends */
 #define HTTP_BODY_PACE   (64 * 1024) /* octets a second: slower ones are hung up on */
 
-enum http_body_state { BODY_HEAD, BODY_SMALL, BODY_ASKING, BODY_WAITING, BODY_ADMITTED, BODY_REFUSED };
+enum http_body_state {
+	BODY_HEAD,
+	BODY_SMALL,
+	BODY_CHUNKED,
+	BODY_ASKING,
+	BODY_WAITING,
+	BODY_ADMITTED,
+	BODY_REFUSED
+};
+/* Of paths, by the form of their errors. */
+enum http_body_api { BODY_API_NONE, BODY_API_PGRELAY, BODY_API_DRP };
 
 struct http_body_refusal {
 	int status;
@@ -52,6 +67,10 @@ struct http_body_refusal {
 struct http_body {
 	unsigned magic;
 	enum http_body_state state;
+	enum http_body_api api;
+	char method[16];
+	bool publishing; /* by its path */
+	bool password;   /* ASKING: that is what was shown */
 	struct bufferevent *bev;
 	struct evhttp_connection *evcon; /* REFUSED: ours to free */
 	struct evbuffer_cb_entry *added;
@@ -70,14 +89,28 @@ struct http_body {
 	size_t come, asked;
 };
 
+#define HTTP_BODY_TOO_LARGE "Request Entity Too Large"
+
 static const struct http_body_refusal http_body_too_large = {
-    413, "Request Entity Too Large", "", "the request is larger than max_publish_bytes; publish in several"};
+    413, HTTP_BODY_TOO_LARGE, "", "the request is larger than max_publish_bytes; publish in several"};
+static const struct http_body_refusal http_body_unwanted = {
+    413, HTTP_BODY_TOO_LARGE, "", "no request here has a body of more than 65536 octets"};
+static const struct http_body_refusal http_body_chunked = {413, HTTP_BODY_TOO_LARGE, "",
+    "more than 65536 octets in chunks; a request that is larger must tell its Content-Length"};
+static const struct http_body_refusal http_body_cookies = {413, HTTP_BODY_TOO_LARGE, "",
+    "with cookies no more than 65536 octets are taken; a token is needed, or a name and password"};
 static const struct http_body_refusal http_body_no_token = {401, "Unauthorized",
     "WWW-Authenticate: Bearer realm=\"pgrelay\"\r\n",
     "a token is needed: as Authorization: Bearer, or as ?token= in the URL; cookies are not taken"};
 static const struct http_body_refusal http_body_wrong_token = {401, "Unauthorized",
     "WWW-Authenticate: Bearer realm=\"pgrelay\"\r\n",
     "the token is unknown or has expired; pgrelay token create makes a new one"};
+static const struct http_body_refusal http_body_drp_no_token = {
+    401, "Unauthorized", "WWW-Authenticate: dr-provision\r\n", ""};
+static const struct http_body_refusal http_body_drp_wrong_token = {
+    403, "Forbidden", "", "the token is unknown or has expired; pgrelay token create makes a new one"};
+static const struct http_body_refusal http_body_drp_wrong_password = {
+    403, "Forbidden", "", "unknown name, or wrong password"};
 static const struct http_body_refusal http_body_no_database = {
     503, "Service Unavailable", "Retry-After: 2\r\n", "the database cannot be asked now; try again"};
 static const struct http_body_refusal http_body_no_room = {503, "Service Unavailable", "Retry-After: 2\r\n",
@@ -131,17 +164,45 @@ http_body_on_event(struct bufferevent *bev, short what, void *arg)
 	evhttp_connection_free(b->evcon);
 }
 
+static char *
+http_body_drp_error(const struct http_body *b)
+{
+	const struct http_body_refusal *r = b->refusal;
+	const char *model = r == &http_body_drp_wrong_password ? "users"
+			    : r == &http_body_drp_wrong_token  ? "system"
+			    : b->publishing                    ? "events"
+							       : "";
+
+	return http_drp_error_json(
+	    r->status, model, "", r->status == 403 ? HTTP_DRP_AUTH : b->method, r->line);
+}
+
+/* The caller releases it. */
+static char *
+http_body_refusal_text(const struct http_body *b)
+{
+	const char *line = b->refusal->line;
+	char *json, *text;
+
+	if (b->api == BODY_API_NONE || *line == '\0')
+		return mem_printf("%s%s", line, *line != '\0' ? "\n" : "");
+	json = b->api == BODY_API_DRP ? http_body_drp_error(b) : http_error_json(line, -1);
+	text = mem_printf("%s\n", json);
+	free(json);
+	return text;
+}
+
 static void
 http_body_answer(struct http_body *b)
 {
 	const struct http_body_refusal *r = b->refusal;
-	char *json = http_error_json(r->line, -1);
+	char *text = http_body_refusal_text(b);
 
 	evbuffer_add_printf(bufferevent_get_output(b->bev),
-	    "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n%sConnection: "
-	    "close\r\n\r\n%s\n",
-	    r->status, r->reason, strlen(json) + 1, r->header, json);
-	free(json);
+	    "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%sConnection: close\r\n\r\n%s",
+	    r->status, r->reason, b->api == BODY_API_NONE ? "text/plain; charset=utf-8" : "application/json",
+	    strlen(text), r->header, text);
+	free(text);
 }
 
 /* At the end of the turn: evhttp, which has seen the head, is waiting for the body then. */
@@ -156,7 +217,9 @@ http_body_refuse(void *arg)
 		return;
 	log_debug("http", "request with %zu octets refused with %d: %s", b->length, b->refusal->status,
 	    b->refusal->line);
-	metrics[b->refusal->status == 503 ? METRIC_PUBLISH_FAILED_TOTAL : METRIC_PUBLISH_REFUSED_TOTAL]++;
+	if (b->publishing)
+		metrics[b->refusal->status == 503 ? METRIC_PUBLISH_FAILED_TOTAL
+						  : METRIC_PUBLISH_REFUSED_TOTAL]++;
 	bufferevent_setcb(b->bev, http_body_on_read, http_body_on_written, http_body_on_event, b);
 	evbuffer_drain(input, evbuffer_get_length(input));
 	http_body_answer(b);
@@ -270,6 +333,7 @@ http_body_enter(struct http_body *b, enum http_body_state state)
 	switch (state) {
 	case BODY_HEAD:
 	case BODY_SMALL:
+	case BODY_CHUNKED:
 		break;
 	case BODY_ASKING:
 		/* the answer takes query_timeout at most */
@@ -289,6 +353,14 @@ http_body_enter(struct http_body *b, enum http_body_state state)
 
 /* ---- who is it? ---- */
 
+static const struct http_body_refusal *
+http_body_wrong_credential(const struct http_body *b)
+{
+	if (b->api != BODY_API_DRP)
+		return &http_body_wrong_token;
+	return b->password ? &http_body_drp_wrong_password : &http_body_drp_wrong_token;
+}
+
 static void
 http_body_on_auth(void *arg, enum auth_verdict verdict, const struct auth_user *user)
 {
@@ -303,7 +375,7 @@ http_body_on_auth(void *arg, enum auth_verdict verdict, const struct auth_user *
 		http_body_admit_waiting();
 		break;
 	case AUTH_REFUSED:
-		http_body_refuse_with(b, &http_body_wrong_token);
+		http_body_refuse_with(b, http_body_wrong_credential(b));
 		break;
 	case AUTH_UNAVAILABLE:
 		http_body_refuse_with(b, &http_body_no_database);
@@ -311,21 +383,35 @@ http_body_on_auth(void *arg, enum auth_verdict verdict, const struct auth_user *
 	}
 }
 
-static void
-http_body_ask(struct http_body *b, const char *authorization, const char *query)
+static const struct http_body_refusal *
+http_body_no_credential(bool drp, const char *cookie)
 {
-	char *token = http_query_value(query, "token");
+	if (!drp)
+		return &http_body_no_token;
+	return cookie != NULL ? &http_body_cookies : &http_body_drp_no_token;
+}
+
+static void
+http_body_ask(struct http_body *b, const char *authorization, const char *cookie, const char *query)
+{
+	bool drp = b->api == BODY_API_DRP;
+	char *token = http_query_value(query, "token"),
+	     *other = drp ? http_query_value(query, "Token") : NULL;
+	struct credential_source source = {
+	    .authorization = authorization, .query_token = token != NULL ? token : other, .drp = drp};
 	struct credential credential;
 
-	credential_find(&credential, authorization, token, NULL);
-	if (credential.kind == CREDENTIAL_NONE) {
-		http_body_refuse_with(b, &http_body_no_token);
+	credential_find(&credential, &source);
+	if (credential.kind == CREDENTIAL_NONE || credential.kind == CREDENTIAL_MALFORMED) {
+		http_body_refuse_with(b, http_body_no_credential(drp, cookie));
 	} else {
 		http_body_enter(b, BODY_ASKING);
-		b->auth = auth_authenticate(credential.token, http_body_on_auth, b);
+		b->password = credential.kind == CREDENTIAL_PASSWORD;
+		b->auth = auth_authenticate(&credential, http_body_on_auth, b);
 	}
 	credential_clear(&credential);
 	free(token);
+	free(other);
 }
 
 /* ---- the head ---- */
@@ -349,21 +435,19 @@ http_body_header(const char *lines, const char *name)
 	return NULL;
 }
 
-/* The URI of a request line "POST URI HTTP/1.x", when events are published there. The caller releases it. */
+/* The URI of a request line "METHOD URI HTTP/1.x"; NULL when it is none. The caller releases it. */
 static struct evhttp_uri *
 http_body_uri(const char *head)
 {
-	const char *from = head + strlen("POST ");
-	char *text = mem_strndup(from, strcspn(from, " \r\n"));
-	struct evhttp_uri *uri = evhttp_uri_parse_with_flags(text, EVHTTP_URI_NONCONFORMANT);
-	const char *path = uri != NULL ? evhttp_uri_get_path(uri) : NULL;
+	const char *from = head + strcspn(head, " \r\n");
+	struct evhttp_uri *uri;
+	char *text;
 
+	from += strspn(from, " ");
+	text = mem_strndup(from, strcspn(from, " \r\n"));
+	uri = evhttp_uri_parse_with_flags(text, EVHTTP_URI_NONCONFORMANT);
 	free(text);
-	if (path != NULL && strcmp(path, HTTP_PUBLISH_PATH) == 0)
-		return uri;
-	if (uri != NULL)
-		evhttp_uri_free(uri);
-	return NULL;
+	return uri;
 }
 
 /* By Content-Length; 0 when there is none that counts: evhttp keeps a chunked body small by itself. */
@@ -379,25 +463,71 @@ http_body_length(const char *head)
 	return n > 0 ? (size_t)n : 0;
 }
 
+static bool
+http_body_is_chunked(const char *head)
+{
+	char *coding = http_body_header(head, "Transfer-Encoding");
+	bool chunked = coding != NULL;
+
+	free(coding);
+	return chunked;
+}
+
+static enum http_body_api
+http_body_api_of(const char *path)
+{
+	if (strncmp(path, HTTP_DRP_PREFIX, strlen(HTTP_DRP_PREFIX)) == 0)
+		return BODY_API_DRP;
+	return strncmp(path, HTTP_API_PREFIX, strlen(HTTP_API_PREFIX)) == 0 ? BODY_API_PGRELAY
+									    : BODY_API_NONE;
+}
+
+/* Are events published there? */
+static bool
+http_body_is_published(const char *head, const char *path)
+{
+	return strncmp(head, "POST ", 5) == 0 &&
+	       (strcmp(path, HTTP_PUBLISH_PATH) == 0 || strcmp(path, HTTP_DRP_EVENT_PATH) == 0);
+}
+
+/* It is larger than HTTP_BODY_SMALL. */
+static void
+http_body_judge_big(struct http_body *b, const char *head, const char *query)
+{
+	char *authorization = http_body_header(head, "Authorization"),
+	     *cookie = http_body_header(head, "Cookie");
+
+	if (!b->publishing)
+		http_body_refuse_with(b, &http_body_unwanted);
+	else if (b->length > (size_t)conf.max_publish_bytes)
+		http_body_refuse_with(b, &http_body_too_large);
+	else
+		http_body_ask(b, authorization, cookie, query);
+	free(authorization);
+	free(cookie);
+}
+
 static void
 http_body_judge(struct http_body *b, const char *head)
 {
 	struct evhttp_uri *uri = http_body_uri(head);
-	char *authorization;
+	const char *path = uri != NULL ? evhttp_uri_get_path(uri) : NULL;
+	bool chunked = http_body_is_chunked(head);
 
 	b->length = http_body_length(head);
-	if (uri == NULL || b->length <= HTTP_BODY_SMALL) {
+	if (path == NULL || (!chunked && b->length <= HTTP_BODY_SMALL)) {
 		http_body_enter(b, BODY_SMALL);
 	} else {
 		/* until it is admitted, or refused, what the input buffer may hold is the limit */
 		if (http_body_connection(b) != NULL)
 			evhttp_connection_set_max_body_size(http_body_connection(b), -1);
-		authorization = http_body_header(head, "Authorization");
-		if (b->length > (size_t)conf.max_publish_bytes)
-			http_body_refuse_with(b, &http_body_too_large);
+		b->api = http_body_api_of(path);
+		snprintf(b->method, sizeof(b->method), "%.*s", (int)strcspn(head, " \r\n"), head);
+		b->publishing = http_body_is_published(head, path);
+		if (chunked)
+			http_body_enter(b, BODY_CHUNKED);
 		else
-			http_body_ask(b, authorization, evhttp_uri_get_query(uri));
-		free(authorization);
+			http_body_judge_big(b, head, evhttp_uri_get_query(uri));
 	}
 	if (uri != NULL)
 		evhttp_uri_free(uri);
@@ -411,12 +541,22 @@ http_body_head_is_whole(const struct http_body *b)
 	       memmem(b->head, b->head_len, "\n\n", 2) != NULL;
 }
 
+/* evhttp reads no body of these. */
+static bool
+http_body_has_none(const struct http_body *b)
+{
+	static const char *const methods[] = {"GET ", "HEAD "};
+
+	for (size_t i = 0; i < ARRAY_LENGTH(methods); i++)
+		if (b->head_len >= strlen(methods[i]) && memcmp(b->head, methods[i], strlen(methods[i])) == 0)
+			return true;
+	return false;
+}
+
 static void
 http_body_look(struct http_body *b)
 {
-	size_t known = b->head_len < 5 ? b->head_len : 5;
-
-	if (memcmp(b->head, "POST ", known) != 0) {
+	if (http_body_has_none(b)) {
 		http_body_enter(b, BODY_SMALL);
 	} else if (http_body_head_is_whole(b)) {
 		b->head[b->head_len] = '\0';
@@ -466,6 +606,10 @@ http_body_on_added(struct evbuffer *input, const struct evbuffer_cb_info *info, 
 	}
 	if (b->state == BODY_HEAD) {
 		http_body_take(b, input, info->n_added);
+	} else if (b->state == BODY_CHUNKED) {
+		b->come += info->n_added;
+		if (b->come > HTTP_BODY_SMALL)
+			http_body_refuse_with(b, &http_body_chunked);
 	} else if (b->state == BODY_ADMITTED) {
 		b->come += info->n_added;
 		if (b->come - b->asked >= HTTP_BODY_PACE)

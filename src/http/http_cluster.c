@@ -6,7 +6,6 @@
 #include "core/mem.h"
 #include "http/http_login.h"
 #include "http/http_request.h"
-#include "pg/pg_query.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +15,7 @@
 
 struct http_cluster {
 	struct http_login *login;
-	struct pg_query *query;
+	struct auth_question *question;
 	struct status_request *status;
 };
 
@@ -25,8 +24,8 @@ http_cluster_on_ended(void *arg)
 {
 	struct http_cluster *c = arg;
 
-	if (c->query != NULL)
-		pg_query_cancel(c->query);
+	if (c->question != NULL)
+		auth_question_cancel(c->question);
 	if (c->status != NULL)
 		status_cancel(c->status);
 	free(c);
@@ -42,26 +41,25 @@ http_cluster_on_status(void *arg, const char *json)
 }
 
 static bool
-http_cluster_is_allowed(const PGresult *result)
+http_cluster_is_allowed(const struct auth_answer *answer)
 {
-	for (int i = 0; i < pg_result_rows(result); i++)
-		if (pg_result_text(result, i, 1) != NULL &&
-		    strcmp(pg_result_text(result, i, 1), HTTP_CLUSTER_PATTERN) == 0)
+	for (size_t i = 0; i < answer->count; i++)
+		if (strcmp(answer->rights[i].allowed, HTTP_CLUSTER_PATTERN) == 0)
 			return true;
 	return false;
 }
 
 static void
-http_cluster_on_rights(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
+http_cluster_on_rights(void *arg, const struct auth_answer *answer)
 {
 	struct http_cluster *c = arg;
 
-	c->query = NULL;
-	if (status != PG_QUERY_OK) {
-		auth_report_failure("authorize", error);
+	c->question = NULL;
+	if (answer->status != PG_QUERY_OK) {
+		auth_report_failure("what a client may see", answer->error);
 		http_login_refuse(
 		    c->login, 503, "Service Unavailable", "the database cannot be asked now; try again");
-	} else if (!http_cluster_is_allowed(result)) {
+	} else if (!http_cluster_is_allowed(answer)) {
 		http_login_refuse(c->login, 403, "Forbidden",
 		    "this user may not see the cluster; pgrelay grant add USER \"" HTTP_CLUSTER_PATTERN
 		    "\" gives the right");
@@ -76,7 +74,7 @@ http_cluster_on_accepted(void *arg, struct http_login *login)
 	static const char *const patterns[] = {HTTP_CLUSTER_PATTERN};
 	struct http_cluster *c = arg;
 
-	c->query = auth_authorize(http_login_user_id(login), patterns, 1, http_cluster_on_rights, c);
+	c->question = auth_authorize(http_login_user_id(login), patterns, 1, http_cluster_on_rights, c);
 }
 
 static bool
@@ -87,7 +85,7 @@ http_cluster_on_refuse(void *arg, struct http_login *login, int status, const ch
 }
 
 static const struct http_login_ops http_cluster_login_ops = {
-    http_cluster_on_accepted, http_cluster_on_refuse, http_cluster_on_ended, false};
+    .accepted = http_cluster_on_accepted, .refuse = http_cluster_on_refuse, .ended = http_cluster_on_ended};
 
 void
 http_cluster(struct evhttp_request *req)

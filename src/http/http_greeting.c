@@ -11,6 +11,7 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "http/http_body.h"
+#include "http/http_remote.h"
 #include "http/tls_server.h"
 
 #include <event2/bufferevent.h>
@@ -37,13 +38,13 @@ static TAILQ_HEAD(, http_greeting) http_greetings = TAILQ_HEAD_INITIALIZER(http_
 static struct http_greeting *http_greetings_by_bev;
 static struct event *http_greeting_sweep;
 
-/* Where it got no further than the handshake. */
+/* Where it got no further than the handshake; a connection on which nothing came was no attempt at one. */
 static void
 http_greeting_judge_handshake(struct bufferevent *bev)
 {
 	SSL *ssl = bufferevent_openssl_get_ssl(bev);
 
-	if (ssl != NULL && !SSL_is_init_finished(ssl))
+	if (ssl != NULL && !SSL_is_init_finished(ssl) && BIO_number_read(SSL_get_rbio(ssl)) > 0)
 		tls_server_count_failure("a client", bufferevent_get_openssl_error(bev));
 }
 
@@ -83,6 +84,7 @@ http_greeting_on_sweep(evutil_socket_t fd, short what, void *arg)
 		}
 		http_greeting_forget(g);
 	}
+	http_remote_sweep();
 }
 
 void
@@ -102,6 +104,7 @@ http_greeting_welcome(struct bufferevent *bev)
 	if (bev == NULL)
 		log_fatal("out of memory");
 	http_greeting_watch(bev);
+	http_remote_expect(bev);
 	return bev;
 }
 
@@ -175,5 +178,6 @@ http_greeting_free_all(void)
 
 	while ((g = TAILQ_FIRST(&http_greetings)) != NULL)
 		http_greeting_forget(g);
+	http_remote_free_all();
 	event_free(http_greeting_sweep);
 }

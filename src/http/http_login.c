@@ -1,9 +1,10 @@
 /*
  * Requests on their way to their users.
  *
- * A connection leaves evhttp like this: its bufferevent is disabled and a session puts its own events on the
- * descriptor. The evhttp_connection stays, as the descriptor's owner, and is freed with the session: evhttp
- * closes the socket then. While a request is in our hands evhttp does not read, so a client that hangs up
+ * A connection leaves evhttp like this: its bufferevent is disabled and a session puts its own events on a
+ * descriptor of its own, a duplicate. Then the evhttp_connection is freed; it would shut the connection down, so
+ * /dev/null takes the place of its descriptor first. Under TLS it stays, for its bufferevent owns OpenSSL's
+ * state, and is freed with the session: evhttp closes the socket then. While a request is in our hands evhttp does not read, so a client that hangs up
  * while the database is asked is noticed by its session; http_login_on_gone() is for a connection that
  * evhttp itself gives up meanwhile.
  */
@@ -17,23 +18,29 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "core/metrics.h"
+#include "http/http_drp_reply.h"
+#include "http/http_remote.h"
 #include "http/http_request.h"
 #include "relay/stream.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define LOGIN_MAGIC 0x1091e700u
 
@@ -46,7 +53,7 @@ struct http_login {
 	struct auth_request *auth;
 	struct credential credential;
 	char *peer;
-	int64_t user_id;
+	int64_t user_id, token_id;
 	char *user_name;    /* NULL: not known yet */
 	int64_t expires_ms; /* by the loop's clock; -1: never */
 };
@@ -69,17 +76,12 @@ struct http_login *
 http_login_new(struct evhttp_request *req, const struct http_login_ops *ops, void *arg)
 {
 	struct http_login *l = mem_zalloc(sizeof(*l));
-	char *address = NULL;
-	uint16_t port = 0;
 
 	l->magic = LOGIN_MAGIC;
 	l->req = req;
 	l->ops = ops;
 	l->arg = arg;
-	evhttp_connection_get_peer(evhttp_request_get_connection(req), &address, &port);
-	if (address == NULL)
-		address = (char *)(uintptr_t) "?";
-	l->peer = mem_printf(strchr(address, ':') != NULL ? "[%s]:%d" : "%s:%d", address, port);
+	l->peer = http_remote_address(req);
 	TAILQ_INSERT_TAIL(&http_logins, l, entry);
 	http_login_count++;
 	return l;
@@ -126,6 +128,18 @@ http_login_user_id(const struct http_login *l)
 }
 
 const char *
+http_login_user_name(const struct http_login *l)
+{
+	return l->user_name;
+}
+
+int64_t
+http_login_token_id(const struct http_login *l)
+{
+	return l->token_id;
+}
+
+const char *
 http_login_peer(const struct http_login *l)
 {
 	return l->peer;
@@ -139,16 +153,43 @@ http_login_free_carrier(void *carrier)
 	evhttp_connection_free(carrier);
 }
 
+static void
+http_login_close(void *carrier)
+{
+	close((int)(intptr_t)carrier);
+}
+
+/* Its descriptor stands for nothing any more: evhttp is going to shut it down. */
+static void
+http_login_free_shell(void *arg)
+{
+	static int nothing = -1;
+	struct evhttp_connection *evcon = arg;
+
+	if (nothing < 0)
+		nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (nothing < 0 ||
+	    dup3(nothing, bufferevent_getfd(evhttp_connection_get_bufferevent(evcon)), O_CLOEXEC) < 0)
+		log_fatal("could not take a connection over: %s", strerror(errno));
+	evhttp_connection_free(evcon);
+}
+
 static struct session_socket
-http_login_take_socket(struct http_login *l)
+http_login_take_socket(struct http_login *l, bool deflate)
 {
 	struct evhttp_connection *evcon = evhttp_request_get_connection(l->req);
 	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
 	struct transport transport = {bufferevent_getfd(bev), bufferevent_openssl_get_ssl(bev), NULL};
-	struct session_socket sock = {transport, evcon, http_login_free_carrier};
-	int on = 1;
+	struct session_socket sock = {transport, evcon, http_login_free_carrier, deflate};
+	int on = 1, own = transport.ssl == NULL ? fcntl(transport.fd, F_DUPFD_CLOEXEC, 0) : -1;
 
+	if (own >= 0) {
+		sock = (struct session_socket){
+		    {own, NULL, NULL}, (void *)(intptr_t)own, http_login_close, deflate};
+		loop_release(http_login_free_shell, evcon);
+	}
 	evhttp_connection_set_closecb(evcon, NULL, NULL);
+	http_remote_forget(bev);
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
 	setsockopt(transport.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	return sock;
@@ -165,14 +206,15 @@ http_login_take_user(struct http_login *l)
 			      : left_ms,
 	    l->credential};
 
-	l->credential = (struct credential){CREDENTIAL_NONE, NULL, NULL};
+	l->credential = (struct credential){.kind = CREDENTIAL_NONE};
 	return user;
 }
 
 void
-http_login_open(struct http_login *l, const struct dialect *dialect, const char *answer, void *request)
+http_login_open(
+    struct http_login *l, const struct dialect *dialect, const char *answer, void *request, bool deflate)
 {
-	struct session_socket sock = http_login_take_socket(l);
+	struct session_socket sock = http_login_take_socket(l, deflate);
 	struct evbuffer *input =
 	    bufferevent_get_input(evhttp_connection_get_bufferevent(evhttp_request_get_connection(l->req)));
 	size_t len = evbuffer_get_length(input);
@@ -187,7 +229,7 @@ http_login_open(struct http_login *l, const struct dialect *dialect, const char 
 void
 http_login_turn_away(struct http_login *l, const char *answer, const char *farewell)
 {
-	struct session_socket sock = http_login_take_socket(l);
+	struct session_socket sock = http_login_take_socket(l, false);
 
 	session_refuse(&sock, l->peer, answer, farewell);
 	http_login_release(l);
@@ -205,6 +247,18 @@ http_login_end(struct http_login *l)
 
 /* ---- refusing ---- */
 
+/* In the words of Digital Rebar's clients. */
+static void
+http_login_refuse_drp(struct http_login *l, int status, const char *reason, const char *line)
+{
+	bool password = status == 403 && l->credential.kind == CREDENTIAL_PASSWORD;
+
+	evhttp_connection_set_closecb(evhttp_request_get_connection(l->req), NULL, NULL);
+	http_drp_reply_error(l->req, status, reason, password ? "users" : "system", "",
+	    status == 403 ? HTTP_DRP_AUTH : NULL, line);
+	http_login_release(l);
+}
+
 void
 http_login_refuse(struct http_login *l, int status, const char *reason, const char *line)
 {
@@ -218,6 +272,10 @@ http_login_refuse(struct http_login *l, int status, const char *reason, const ch
 	}
 	if (l->ops->refuse != NULL && l->ops->refuse(l->arg, l, status, reason, line))
 		return;
+	if (l->ops->drp) {
+		http_login_refuse_drp(l, status, reason, line);
+		return;
+	}
 	if (status == 401)
 		evhttp_add_header(headers, "WWW-Authenticate", "Bearer realm=\"pgrelay\"");
 	if (status == 503)
@@ -247,7 +305,90 @@ http_login_refuse_all(void)
 		http_login_refuse(l, 503, "Service Unavailable", "the node is shutting down");
 }
 
+/* ---- what a web application is told ---- */
+
+static bool
+http_login_is_secret(const char *parameter)
+{
+	return strncasecmp(parameter, "token=", strlen("token=")) == 0;
+}
+
+/* Path and query, without a token's value. The caller releases it with free(). */
+static char *
+http_login_uri(const char *uri)
+{
+	char *text = mem_strdup(uri), *from = strchr(text, '?');
+
+	while (from != NULL) {
+		size_t len = strcspn(++from, "&"), name_len = strlen("token=");
+
+		if (http_login_is_secret(from)) {
+			OPENSSL_cleanse(from + name_len, len - name_len);
+			memmove(from + name_len, from + len, strlen(from + len) + 1);
+		}
+		from = strchr(from, '&');
+	}
+	return text;
+}
+
+/* Without the port and an IPv6 address's brackets. */
+static char *
+http_login_address(const struct http_login *l)
+{
+	bool bracket = *l->peer == '[';
+	const char *end = strrchr(l->peer, bracket ? ']' : ':');
+
+	return mem_strndup(
+	    l->peer + bracket, end != NULL ? (size_t)(end - l->peer - bracket) : strlen(l->peer));
+}
+
+/* The caller releases it with free(). */
+static char *
+http_login_context(const struct http_login *l)
+{
+	const char *agent = http_header(l->req, "User-Agent"),
+		   *language = http_header(l->req, "Accept-Language");
+	char *uri = http_login_uri(evhttp_request_get_uri(l->req)), *address = http_login_address(l);
+	char *context = mem_printf("%s%s%s%s%s%sX-Original-URI: %s\nX-Forwarded-For: %s\n",
+	    agent != NULL ? "User-Agent: " : "", agent != NULL ? agent : "", agent != NULL ? "\n" : "",
+	    language != NULL ? "Accept-Language: " : "", language != NULL ? language : "",
+	    language != NULL ? "\n" : "", uri, address);
+
+	free(address);
+	free(uri);
+	return context;
+}
+
 /* ---- who is it? ---- */
+
+static void
+http_login_accept(struct http_login *l, const struct auth_user *user)
+{
+	l->user_id = user->id;
+	l->token_id = user->token_id;
+	l->user_name = mem_strdup(user->name);
+	l->expires_ms = user->expires_ms >= 0 ? loop_now_ms() + user->expires_ms : -1;
+	if (user->application_name != NULL)
+		credential_set_name(&l->credential, user->application_name);
+	l->ops->accepted(l->arg, l);
+}
+
+static void
+http_login_refuse_unknown(struct http_login *l)
+{
+	static const char token[] =
+	    "the token is unknown or has expired; pgrelay token create makes a new one";
+	const char *line = l->credential.kind == CREDENTIAL_PASSWORD ? "unknown name, or wrong password"
+			   : l->credential.kind == CREDENTIAL_APPLICATION
+			       ? "these cookies are not those of a "
+				 "user; log in and try again"
+			       : token;
+
+	if (l->ops->drp)
+		http_login_refuse(l, 403, "Forbidden", line);
+	else
+		http_login_refuse(l, 401, "Unauthorized", line);
+}
 
 static void
 http_login_on_auth(void *arg, enum auth_verdict verdict, const struct auth_user *user)
@@ -257,18 +398,16 @@ http_login_on_auth(void *arg, enum auth_verdict verdict, const struct auth_user 
 	l->auth = NULL;
 	switch (verdict) {
 	case AUTH_ACCEPTED:
-		l->user_id = user->id;
-		l->user_name = mem_strdup(user->name);
-		l->expires_ms = user->expires_ms >= 0 ? loop_now_ms() + user->expires_ms : -1;
-		l->ops->accepted(l->arg, l);
+		http_login_accept(l, user);
 		break;
 	case AUTH_REFUSED:
-		http_login_refuse(l, 401, "Unauthorized",
-		    "the token is unknown or has expired; pgrelay token create makes a new one");
+		http_login_refuse_unknown(l);
 		break;
 	case AUTH_UNAVAILABLE:
-		http_login_refuse(
-		    l, 503, "Service Unavailable", "the database cannot be asked now; try again");
+		http_login_refuse(l, 503, "Service Unavailable",
+		    l->credential.kind == CREDENTIAL_APPLICATION
+			? "the web application, or the database, cannot be asked now; try again"
+			: "the database cannot be asked now; try again");
 		break;
 	}
 }
@@ -283,27 +422,57 @@ http_login_accept_peer(struct http_login *l, const char *name)
 }
 
 static void
-http_login_find_credential(struct http_login *l)
+http_login_free_secret(char *secret)
+{
+	if (secret != NULL)
+		OPENSSL_cleanse(secret, strlen(secret));
+	free(secret);
+}
+
+static char *
+http_login_query_token(const struct http_login *l)
 {
 	char *token = http_request_value(l->req, "token");
 
-	credential_find(&l->credential, http_header(l->req, "Authorization"), token,
-	    l->ops->publishing ? NULL : http_header(l->req, "Cookie"));
-	if (token != NULL)
-		OPENSSL_cleanse(token, strlen(token));
-	free(token);
+	return token == NULL && l->ops->drp ? http_request_value(l->req, "Token") : token;
+}
+
+static void
+http_login_find_credential(struct http_login *l)
+{
+	char *token = http_login_query_token(l);
+	struct credential_source source = {
+	    .authorization = http_header(l->req, "Authorization"),
+	    .query_token = token,
+	    .cookie = l->ops->publishing && !l->ops->drp ? NULL : http_header(l->req, "Cookie"),
+	    .drp = l->ops->drp,
+	    .application = *conf.auth_url != '\0',
+	};
+
+	credential_find(&l->credential, &source);
+	http_login_free_secret(token);
+	if (l->credential.kind == CREDENTIAL_APPLICATION)
+		l->credential.context = http_login_context(l);
+}
+
+static void
+http_login_refuse_missing(struct http_login *l)
+{
+	if (l->ops->publishing)
+		http_login_refuse(l, 401, "Unauthorized",
+		    "a token is needed: as Authorization: Bearer, or as ?token= in the URL; cookies are not "
+		    "taken");
+	else
+		http_login_refuse(l, 401, "Unauthorized",
+		    "a token is needed: as Authorization: Bearer, as ?token= in the URL, or as a cookie");
 }
 
 void
 http_login_start(struct http_login *l)
 {
 	http_login_find_credential(l);
-	if (l->credential.kind == CREDENTIAL_NONE) {
-		http_login_refuse(l, 401, "Unauthorized",
-		    l->ops->publishing ? "a token is needed: as Authorization: Bearer, or as ?token= in the "
-					 "URL; cookies are not taken"
-				       : "a token is needed: as Authorization: Bearer, as ?token= in the "
-					 "URL, or as a cookie");
+	if (l->credential.kind == CREDENTIAL_NONE || l->credential.kind == CREDENTIAL_MALFORMED) {
+		http_login_refuse_missing(l);
 		return;
 	}
 	if (credential_is_ambient(&l->credential) &&
@@ -320,5 +489,5 @@ http_login_start(struct http_login *l)
 		return;
 	}
 	evhttp_connection_set_closecb(evhttp_request_get_connection(l->req), http_login_on_gone, l);
-	l->auth = auth_authenticate(l->credential.token, http_login_on_auth, l);
+	l->auth = auth_authenticate(&l->credential, http_login_on_auth, l);
 }

@@ -20,9 +20,11 @@ struct http_login_ops {
 	bool (*refuse)(void *arg, struct http_login *login, int status, const char *reason, const char *line);
 	/* The login has ended, or the client has hung up: releases arg. NULL: nothing to release. */
 	void (*ended)(void *arg);
-	/* It is to publish, not for a session: cookies are not taken, and its refusals are the owner's to
-	 * count. */
+	/* It is to publish, not for a session: cookies are not taken (but with drp), and its refusals are the
+	 * owner's to count. */
 	bool publishing;
+	/* It is of the Digital Rebar dialect: names with passwords are taken, and refusals are as docs/drp.md says. */
+	bool drp;
 };
 
 /* The login is gone when it has ended. */
@@ -35,6 +37,9 @@ void http_login_accept_peer(struct http_login *login, const char *name);
 struct evhttp_request *http_login_request(const struct http_login *login);
 /* Once accepted. */
 int64_t http_login_user_id(const struct http_login *login);
+const char *http_login_user_name(const struct http_login *login);
+/* Of the token that was brought; 0: it was none. */
+int64_t http_login_token_id(const struct http_login *login);
 /* "ADDRESS:PORT" of the client. */
 const char *http_login_peer(const struct http_login *login);
 
@@ -47,9 +52,10 @@ struct evhttp_request *http_login_end(struct http_login *login);
 void http_login_refuse(struct http_login *login, int status, const char *reason, const char *line);
 /* Where as many sessions are open as there may be: refuses and returns true. */
 bool http_login_refuse_crowd(struct http_login *login);
-/* Opens a session for the user: answer is the whole head of the response, request is for the dialect. */
+/* Opens a session for the user: answer is the whole head of the response, request is for the dialect. deflate:
+ * the answer agrees on permessage-deflate. */
 void http_login_open(
-    struct http_login *login, const struct dialect *dialect, const char *answer, void *request);
+    struct http_login *login, const struct dialect *dialect, const char *answer, void *request, bool deflate);
 /* Sends the answer and a text message, and closes: a refusal by WebSocket. */
 void http_login_turn_away(struct http_login *login, const char *answer, const char *farewell);
 

@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/metrics.h"
+#include "http/http_remote.h"
 #include "http/http_request.h"
 #include "http/http_upgrade.h"
 
@@ -70,8 +71,7 @@ static bool
 http_peer_check(struct evhttp_request *req, bool once)
 {
 	enum secret_verdict verdict;
-	char *address = NULL;
-	uint16_t port;
+	char *address;
 	int64_t skew_s = 0;
 
 	if (!secret_is_set()) {
@@ -79,12 +79,11 @@ http_peer_check(struct evhttp_request *req, bool once)
 		    req, HTTP_NOTFOUND, "Not Found", "this node has no secret, and takes no peers");
 		return false;
 	}
-	evhttp_connection_get_peer(evhttp_request_get_connection(req), &address, &port);
-	if (address == NULL)
-		address = (char *)(uintptr_t) "?";
+	address = http_remote_host(req);
 	verdict = secret_check_header(http_header(req, "secret"), address, once, &skew_s);
 	if (verdict != SECRET_RIGHT)
 		http_peer_refuse(req, address, verdict, skew_s);
+	free(address);
 	return verdict == SECRET_RIGHT;
 }
 

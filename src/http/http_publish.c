@@ -24,6 +24,7 @@
 struct http_publish {
 	struct evhttp_request *req;
 	struct publish *publish;
+	http_publish_reply reply;
 	struct event *closed;
 };
 
@@ -34,10 +35,22 @@ static const struct http_publish_status {
 	int status;
 	const char *reason;
 } http_publish_statuses[] = {
+    {PUBLISH_DONE, 200, "OK"},
     {PUBLISH_INVALID, 400, "Bad Request"},
     {PUBLISH_DENIED, 403, "Forbidden"},
     {PUBLISH_UNAVAILABLE, 503, "Service Unavailable"},
 };
+
+int
+http_publish_status(enum publish_verdict verdict, const char **reason)
+{
+	const struct http_publish_status *row = http_publish_statuses;
+
+	while (row->verdict != verdict)
+		row++;
+	*reason = row->reason;
+	return row->status;
+}
 
 static void
 http_publish_reply_done(struct evhttp_request *req, const char *ids)
@@ -49,17 +62,15 @@ http_publish_reply_done(struct evhttp_request *req, const char *ids)
 }
 
 static void
-http_publish_reply(struct evhttp_request *req, const struct publish_answer *answer)
+http_publish_reply_ids(struct evhttp_request *req, const struct publish_answer *answer)
 {
-	const struct http_publish_status *row = http_publish_statuses;
+	const char *reason;
+	int status = http_publish_status(answer->verdict, &reason);
 
-	if (answer->verdict == PUBLISH_DONE) {
+	if (answer->verdict == PUBLISH_DONE)
 		http_publish_reply_done(req, answer->text);
-		return;
-	}
-	while (row->verdict != answer->verdict)
-		row++;
-	http_reply_error(req, row->status, row->reason, answer->text, answer->index);
+	else
+		http_reply_error(req, status, reason, answer->text, answer->index);
 }
 
 /* ---- in the publisher's hands ---- */
@@ -76,10 +87,11 @@ http_publish_on_answer(void *arg, const struct publish_answer *answer)
 {
 	struct http_publish *h = arg;
 	struct evhttp_request *req = h->req;
+	http_publish_reply reply = h->reply;
 
 	evhttp_connection_set_closecb(evhttp_request_get_connection(req), NULL, NULL);
 	http_publish_free(h);
-	http_publish_reply(req, answer);
+	reply(req, answer);
 }
 
 /* The connection goes down. Its request is ours to free only when evhttp has let go of it. */
@@ -119,39 +131,47 @@ http_publish_wait(struct evhttp_request *req, struct http_publish *h)
 	evhttp_connection_set_closecb(evcon, http_publish_on_gone, h);
 }
 
+void
+http_publish_send(struct evhttp_request *req, int64_t user_id, const char *events, size_t len,
+    const struct publish_body *checked, http_publish_reply reply)
+{
+	struct evbuffer *input = evhttp_request_get_input_buffer(req);
+	struct publish_answer crowded = {
+	    PUBLISH_UNAVAILABLE, "too much is waiting to be published; nothing of this has been", -1};
+	struct http_publish *h = mem_zalloc(sizeof(*h));
+
+	h->reply = reply;
+	h->publish = publisher_send(user_id, events, len, checked, http_publish_on_answer, h);
+	if (h->publish == NULL) {
+		free(h);
+		reply(req, &crowded);
+		return;
+	}
+	evbuffer_drain(input, evbuffer_get_length(input));
+	http_publish_wait(req, h);
+}
+
 /* ---- the body ---- */
 
 static void
-http_publish_send(struct evhttp_request *req, int64_t user_id)
+http_publish_check(struct evhttp_request *req, int64_t user_id)
 {
 	struct evbuffer *input = evhttp_request_get_input_buffer(req);
 	size_t len = evbuffer_get_length(input);
 	const char *body = len > 0 ? (const char *)evbuffer_pullup(input, -1) : "";
 	struct publish_body_error error;
 	struct publish_body checked;
-	struct http_publish *h;
 
 	if (len > (size_t)conf.max_publish_bytes) {
 		metrics[METRIC_PUBLISH_REFUSED_TOTAL]++;
 		http_reply_error(req, 413, "Request Entity Too Large",
 		    "the request is larger than max_publish_bytes; publish in several", -1);
-		return;
-	}
-	if (!publish_body_check(body, len, &checked, &error)) {
+	} else if (!publish_body_check(body, len, &checked, &error)) {
 		metrics[METRIC_PUBLISH_REFUSED_TOTAL]++;
 		http_reply_error(req, HTTP_BADREQUEST, "Bad Request", error.text, error.index);
-		return;
+	} else {
+		http_publish_send(req, user_id, body, len, &checked, http_publish_reply_ids);
 	}
-	h = mem_zalloc(sizeof(*h));
-	h->publish = publisher_send(user_id, body, len, &checked, http_publish_on_answer, h);
-	if (h->publish == NULL) {
-		free(h);
-		http_reply_error(req, HTTP_SERVUNAVAIL, "Service Unavailable",
-		    "too much is waiting to be published; nothing of this has been", -1);
-		return;
-	}
-	evbuffer_drain(input, len);
-	http_publish_wait(req, h);
 }
 
 /* ---- in the login's hands ---- */
@@ -161,7 +181,7 @@ http_publish_on_accepted(void *arg, struct http_login *login)
 {
 	int64_t user_id = http_login_user_id(login);
 
-	http_publish_send(http_login_end(login), user_id);
+	http_publish_check(http_login_end(login), user_id);
 }
 
 static bool

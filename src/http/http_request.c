@@ -60,10 +60,66 @@ http_query_value(const char *query, const char *name)
 	return NULL;
 }
 
+static char *
+http_query_decode(const char *text, size_t len)
+{
+	char *copy = mem_strndup(text, len), *decoded;
+	size_t decoded_len;
+
+	decoded = evhttp_uridecode(copy, 1, &decoded_len);
+	free(copy);
+	if (decoded != NULL && strlen(decoded) == decoded_len)
+		return decoded;
+	free(decoded);
+	return mem_strdup("");
+}
+
+bool
+http_query_next(const char **query, char **name, char **value)
+{
+	const char *p = *query;
+	size_t len, name_len;
+
+	if (p == NULL)
+		return false;
+	p += strspn(p, "&");
+	if (*p == '\0')
+		return false;
+	len = strcspn(p, "&");
+	name_len = strcspn(p, "=&");
+	*name = http_query_decode(p, name_len);
+	*value = name_len < len ? http_query_decode(p + name_len + 1, len - name_len - 1) : mem_strdup("");
+	*query = p + len;
+	return true;
+}
+
 char *
 http_request_value(struct evhttp_request *req, const char *name)
 {
 	return http_query_value(evhttp_uri_get_query(evhttp_request_get_evhttp_uri(req)), name);
+}
+
+const char *
+http_request_method(struct evhttp_request *req)
+{
+	switch (evhttp_request_get_command(req)) {
+	case EVHTTP_REQ_GET:
+		return "GET";
+	case EVHTTP_REQ_HEAD:
+		return "HEAD";
+	case EVHTTP_REQ_POST:
+		return "POST";
+	case EVHTTP_REQ_PUT:
+		return "PUT";
+	case EVHTTP_REQ_DELETE:
+		return "DELETE";
+	case EVHTTP_REQ_OPTIONS:
+		return "OPTIONS";
+	case EVHTTP_REQ_PATCH:
+		return "PATCH";
+	default:
+		return "another";
+	}
 }
 
 void

@@ -14,8 +14,13 @@ bool http_list_has(const char *list, const char *word);
 /* The value of a parameter in a URL's query (NULL: it has none), decoded; NULL when it is not there, empty
  * when it holds a NUL. The caller releases it with free(). */
 char *http_query_value(const char *query, const char *name);
-/* The same of a request's URL. */
+/* Takes the next parameter off a query (NULL: it has none), both parts decoded as above, the value empty where
+ * there is no "="; the caller releases them with free(). False: there is none. */
+bool http_query_next(const char **query, char **name, char **value);
+/* The value of a parameter in a request's URL. */
 char *http_request_value(struct evhttp_request *req, const char *name);
+/* "GET" and the like. */
+const char *http_request_method(struct evhttp_request *req);
 
 /* Answers with this body; where HEAD was asked, with its length alone (RFC 9110, section 9.3.2). */
 void http_reply_body(struct evhttp_request *req, int status, const char *reason, struct evbuffer *body);

@@ -2,6 +2,7 @@
 #include "config.h"
 #include "http/http_server.h"
 #include "client/dialect_awx.h"
+#include "client/dialect_drp.h"
 #include "core/conf.h"
 #include "core/log.h"
 #include "core/loop.h"
@@ -9,10 +10,13 @@
 #include "core/metrics.h"
 #include "http/http_body.h"
 #include "http/http_cluster.h"
+#include "http/http_drp.h"
+#include "http/http_drp_reply.h"
 #include "http/http_greeting.h"
 #include "http/http_login.h"
 #include "http/http_peer.h"
 #include "http/http_publish.h"
+#include "http/http_remote.h"
 #include "http/http_request.h"
 #include "http/http_sse.h"
 #include "http/http_upgrade.h"
@@ -92,6 +96,12 @@ http_server_awx(struct evhttp_request *req)
 	http_upgrade(req, &dialect_awx);
 }
 
+static void
+http_server_drp(struct evhttp_request *req)
+{
+	http_upgrade(req, &dialect_drp);
+}
+
 #define HTTP_GET      "GET" /* no HEAD: RFC 6455, section 4.2.1 */
 #define HTTP_GET_HEAD "GET, HEAD"
 #define HTTP_POST     "POST"
@@ -107,6 +117,8 @@ static const struct http_route http_routes[] = {
     {"/websocket/", HTTP_GET, http_server_awx},
     {"/api/websocket", HTTP_GET, http_server_awx},
     {"/api/websocket/", HTTP_GET, http_server_awx},
+    {"/api/v3/ws", HTTP_GET, http_server_drp},
+    {"/api/v3/ws/", HTTP_GET, http_server_drp},
     {"/events", HTTP_GET, http_sse},
     {"/websocket/relay", HTTP_GET, http_peer_relay},
     {"/websocket/relay/", HTTP_GET, http_peer_relay},
@@ -131,15 +143,20 @@ http_server_closes(const struct evkeyvalq *headers)
 static void
 http_server_on_complete(struct evhttp_request *req, void *arg)
 {
-	if (!http_server_closes(evhttp_request_get_input_headers(req)) &&
-	    !http_server_closes(evhttp_request_get_output_headers(req)))
-		http_greeting_watch(evhttp_connection_get_bufferevent(evhttp_request_get_connection(req)));
+	struct bufferevent *bev = evhttp_connection_get_bufferevent(evhttp_request_get_connection(req));
+
+	if (http_server_closes(evhttp_request_get_input_headers(req)) ||
+	    http_server_closes(evhttp_request_get_output_headers(req)))
+		http_remote_forget(bev);
+	else
+		http_greeting_watch(bev);
 }
 
 /* evhttp reads no body of a GET: what is meant as one would be taken for the next request. */
 static bool
-http_server_has_stray_body(struct evhttp_request *req, enum evhttp_cmd_type method)
+http_server_has_stray_body(struct evhttp_request *req)
 {
+	enum evhttp_cmd_type method = evhttp_request_get_command(req);
 	const struct evkeyvalq *headers = evhttp_request_get_input_headers(req);
 	const char *length = evhttp_find_header(headers, "Content-Length");
 
@@ -148,14 +165,24 @@ http_server_has_stray_body(struct evhttp_request *req, enum evhttp_cmd_type meth
 		   (length != NULL && strcmp(length, "0") != 0));
 }
 
-/* Of those that a path may understand. */
-static const char *
-http_server_method(enum evhttp_cmd_type method)
+static bool
+http_server_is_under(const char *path, const char *prefix)
 {
-	return method == EVHTTP_REQ_GET    ? "GET"
-	       : method == EVHTTP_REQ_HEAD ? "HEAD"
-	       : method == EVHTTP_REQ_POST ? "POST"
-					   : "another";
+	return path != NULL && strncmp(path, prefix, strlen(prefix)) == 0;
+}
+
+/* In the form that clients of this path read. */
+static void
+http_server_refuse(struct evhttp_request *req, int status, const char *reason, const char *line)
+{
+	const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(req));
+
+	if (http_server_is_under(path, HTTP_DRP_PREFIX))
+		http_drp_reply_error(req, status, reason, "", path, NULL, line);
+	else if (http_server_is_under(path, HTTP_API_PREFIX))
+		http_reply_error(req, status, reason, line, -1);
+	else
+		http_reply_text(req, status, reason, line);
 }
 
 static void
@@ -165,40 +192,46 @@ http_server_refuse_method(struct evhttp_request *req, const char *methods)
 	    mem_printf("only %s is understood here", strcmp(methods, HTTP_POST) == 0 ? "POST" : "GET");
 
 	evhttp_add_header(evhttp_request_get_output_headers(req), "Allow", methods);
-	http_reply_text(req, HTTP_BADMETHOD, "Method Not Allowed", line);
+	http_server_refuse(req, HTTP_BADMETHOD, "Method Not Allowed", line);
 	free(line);
 }
 
 static void
-http_server_on_request(struct evhttp_request *req, void *arg)
+http_server_route(struct evhttp_request *req)
 {
 	const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(req));
-	enum evhttp_cmd_type method = evhttp_request_get_command(req);
 
-	http_greeting_done(evhttp_connection_get_bufferevent(evhttp_request_get_connection(req)));
-	evhttp_request_set_on_complete_cb(req, http_server_on_complete, NULL);
-	if (http_server.stopping) {
-		evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
-		http_reply_text(req, HTTP_SERVUNAVAIL, "Service Unavailable", "the node is shutting down");
-		return;
-	}
-	if (http_server_has_stray_body(req, method)) {
-		evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
-		http_reply_text(req, HTTP_BADREQUEST, "Bad Request", "a GET has no body here");
-		return;
-	}
 	for (size_t i = 0; i < ARRAY_LENGTH(http_routes); i++) {
 		if (path == NULL || strcmp(path, http_routes[i].path) != 0)
 			continue;
-		if (http_list_has(http_routes[i].methods, http_server_method(method)))
+		if (http_list_has(http_routes[i].methods, http_request_method(req)))
 			http_routes[i].handle(req);
 		else
 			http_server_refuse_method(req, http_routes[i].methods);
 		return;
 	}
-	http_reply_text(req, HTTP_NOTFOUND, "Not Found",
-	    "nothing is here; WebSockets are at /websocket/, server-sent events at /events, the node's state "
-	    "at /readyz and /metrics; events are posted to " HTTP_PUBLISH_PATH);
+	if (http_server_is_under(path, HTTP_DRP_PREFIX))
+		http_drp(req);
+	else
+		http_server_refuse(req, HTTP_NOTFOUND, "Not Found",
+		    "nothing is here; WebSockets are at /websocket/, server-sent events at /events, the "
+		    "node's state at /readyz and /metrics; events are posted to " HTTP_PUBLISH_PATH);
+}
+
+static void
+http_server_on_request(struct evhttp_request *req, void *arg)
+{
+	http_greeting_done(evhttp_connection_get_bufferevent(evhttp_request_get_connection(req)));
+	evhttp_request_set_on_complete_cb(req, http_server_on_complete, NULL);
+	if (http_server.stopping) {
+		evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
+		http_server_refuse(req, HTTP_SERVUNAVAIL, "Service Unavailable", "the node is shutting down");
+	} else if (http_server_has_stray_body(req)) {
+		evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
+		http_server_refuse(req, HTTP_BADREQUEST, "Bad Request", "a GET has no body here");
+	} else {
+		http_server_route(req);
+	}
 }
 
 /* ---- listening ---- */
@@ -361,6 +394,7 @@ http_server_new_evhttp(struct bufferevent *(*new_connection)(struct event_base *
 	evhttp_set_gencb(evhttp, http_server_on_request, NULL);
 	evhttp_set_bevcb(evhttp, new_connection, NULL);
 	evhttp_set_timeout_tv(evhttp, &timeout);
+	evhttp_set_default_content_type(evhttp, NULL);
 	evhttp_set_max_headers_size(evhttp, HTTP_HEADERS_SIZE);
 	evhttp_set_max_body_size(evhttp, HTTP_BODY_SMALL);
 	evhttp_set_allowed_methods(evhttp, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST |

@@ -71,7 +71,7 @@ http_sse_open(struct http_sse *e, const struct topic *patterns, size_t count)
 	char *answer = http_sse_answer(http_login_request(e->login));
 
 	e->groups = NULL;
-	http_login_open(e->login, &dialect_sse, answer, &opening);
+	http_login_open(e->login, &dialect_sse, answer, &opening, false);
 	free(answer);
 }
 

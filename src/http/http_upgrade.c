@@ -4,6 +4,7 @@
 #include "client/dialect_awx.h"
 #include "core/conf.h"
 #include "core/mem.h"
+#include "http/deflate.h"
 #include "http/http_login.h"
 #include "http/http_request.h"
 #include "http/ws.h"
@@ -13,25 +14,40 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* protocol: the subprotocol that is chosen; NULL for none. */
+/* Another header of the answer; value NULL: none. */
+struct http_upgrade_header {
+	const char *name, *value;
+};
+
 static char *
-http_upgrade_answer(struct http_login *login, const char *protocol)
+http_upgrade_answer(struct http_login *login, struct http_upgrade_header more)
 {
 	char accept[WS_ACCEPT_SIZE];
 
 	ws_accept_value(http_header(http_login_request(login), "Sec-WebSocket-Key"), accept);
 	return mem_printf("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-			  "Sec-WebSocket-Accept: %s\r\n%s%s%s\r\n",
-	    accept, protocol != NULL ? "Sec-WebSocket-Protocol: " : "", protocol != NULL ? protocol : "",
-	    protocol != NULL ? "\r\n" : "");
+			  "Sec-WebSocket-Accept: %s\r\n%s%s%s%s\r\n",
+	    accept, more.value != NULL ? more.name : "", more.value != NULL ? ": " : "",
+	    more.value != NULL ? more.value : "", more.value != NULL ? "\r\n" : "");
+}
+
+/* NULL: no extension. */
+static const char *
+http_upgrade_extension(const struct dialect *dialect, struct http_login *login)
+{
+	if (conf.compress_min_bytes == 0 || dialect->deflated_form == 0)
+		return NULL;
+	return deflate_negotiate(http_header(http_login_request(login), "Sec-WebSocket-Extensions"));
 }
 
 static void
 http_upgrade_on_accepted(void *dialect, struct http_login *login)
 {
-	char *answer = http_upgrade_answer(login, NULL);
+	const char *extension = http_upgrade_extension(dialect, login);
+	char *answer =
+	    http_upgrade_answer(login, (struct http_upgrade_header){"Sec-WebSocket-Extensions", extension});
 
-	http_login_open(login, dialect, answer, NULL);
+	http_login_open(login, dialect, answer, NULL, extension != NULL);
 	free(answer);
 }
 
@@ -44,7 +60,7 @@ http_upgrade_on_refuse(
 
 	if (conf.refuse != CONF_REFUSE_AWX || (status != 401 && status != 403))
 		return false;
-	answer = http_upgrade_answer(login, NULL);
+	answer = http_upgrade_answer(login, (struct http_upgrade_header){NULL, NULL});
 	http_login_turn_away(login, answer, DIALECT_AWX_REFUSAL);
 	free(answer);
 	return true;
@@ -86,11 +102,14 @@ http_upgrade_refuse_malformed(struct http_login *login)
 
 static const struct http_login_ops http_upgrade_login_ops = {
     .accepted = http_upgrade_on_accepted, .refuse = http_upgrade_on_refuse};
+static const struct http_login_ops http_upgrade_drp_login_ops = {
+    .accepted = http_upgrade_on_accepted, .drp = true};
 
 void
 http_upgrade(struct evhttp_request *req, const struct dialect *dialect)
 {
-	struct http_login *login = http_login_new(req, &http_upgrade_login_ops, (void *)(uintptr_t)dialect);
+	struct http_login *login = http_login_new(req,
+	    dialect->drp ? &http_upgrade_drp_login_ops : &http_upgrade_login_ops, (void *)(uintptr_t)dialect);
 
 	if (!http_upgrade_refuse_malformed(login) && !http_login_refuse_crowd(login))
 		http_login_start(login);
@@ -107,9 +126,10 @@ static void
 http_upgrade_on_peer(void *arg, struct http_login *login)
 {
 	const struct http_upgrade_peer *peer = arg;
-	char *answer = http_upgrade_answer(login, peer->protocol);
+	char *answer = http_upgrade_answer(
+	    login, (struct http_upgrade_header){"Sec-WebSocket-Protocol", peer->protocol});
 
-	http_login_open(login, peer->dialect, answer, NULL);
+	http_login_open(login, peer->dialect, answer, NULL, false);
 	free(answer);
 }
 

@@ -18,6 +18,17 @@
 
 #define TLS_KEEP_MS 60000
 
+/* Whoever wants to see a certificate of ours gets the one that we serve with. */
+static void
+tls_use_certificate(SSL_CTX *context)
+{
+	if (*conf.tls_cert_file != '\0' && *conf.tls_key_file != '\0' &&
+	    SSL_CTX_use_certificate_chain_file(context, conf.tls_cert_file) == 1 &&
+	    SSL_CTX_use_PrivateKey_file(context, conf.tls_key_file, SSL_FILETYPE_PEM) == 1)
+		return;
+	ERR_clear_error(); /* then we have none to show, and a server that wants one says so */
+}
+
 /* NULL: they cannot be read. */
 static SSL_CTX *
 tls_read_authorities(void)
@@ -30,8 +41,10 @@ tls_read_authorities(void)
 	SSL_CTX_set_verify(context, conf.tls_verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
 	ok = *conf.tls_ca_file != '\0' ? SSL_CTX_load_verify_locations(context, conf.tls_ca_file, NULL) == 1
 				       : SSL_CTX_set_default_verify_paths(context) == 1;
-	if (ok)
+	if (ok) {
+		tls_use_certificate(context);
 		return context;
+	}
 	SSL_CTX_free(context);
 	return NULL;
 }

@@ -11,6 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifndef SSL_OP_IGNORE_UNEXPECTED_EOF
+#define SSL_OP_IGNORE_UNEXPECTED_EOF 0 /* OpenSSL 1.1.1 knows no other way */
+#endif
+
 #define TLS_SERVER_LOG_SECONDS 10
 #define TLS_SERVER_NAME        "pgrelay" /* whose sessions are resumed */
 
@@ -20,12 +24,14 @@ static struct {
 
 /* ---- reading ---- */
 
-/* Takes OpenSSL's reason off its queue. */
+/* Takes OpenSSL's reasons off its queue; the first one is what was wrong, the others who was concerned. */
 static char *
 tls_server_failure(const char *what, const char *path)
 {
-	unsigned long code = ERR_peek_last_error();
-	const char *reason = code != 0 ? ERR_reason_error_string(code) : NULL;
+	unsigned long code = ERR_peek_error();
+	const char *reason = ERR_GET_LIB(code) == ERR_LIB_SYS ? strerror(ERR_GET_REASON(code))
+			     : code != 0                      ? ERR_reason_error_string(code)
+							      : NULL;
 
 	ERR_clear_error();
 	return mem_printf("%s \"%s\": %s", what, path, reason != NULL ? reason : "not usable");

@@ -35,7 +35,11 @@ struct ws_ops {
 
 /* The caller releases it with ws_free(); not from inside its callbacks. */
 struct ws *ws_new(enum ws_role role, size_t max_message_bytes, const struct ws_ops *ops, void *arg);
+/* permessage-deflate has been agreed on: the peer may compress (deflate.h). */
+void ws_allow_deflate(struct ws *ws);
 void ws_free(struct ws *ws);
+/* Releases what is kept for the next ones; when the node ends. */
+void ws_free_spare(void);
 
 /*
  * Octets from the peer. False once nothing more is to be read: the closing handshake is done or the peer
@@ -63,6 +67,8 @@ const char *ws_close_reason(const struct ws *ws);
  * returns how many. */
 #define WS_FRAME_HEADER_MAX 10
 size_t ws_frame_header(uint8_t *out, uint64_t payload_len);
+/* The same of one whose payload is compressed (RFC 7692, section 6). */
+size_t ws_deflated_header(uint8_t *out, uint64_t payload_len);
 
 /* Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455, section 4.2.2): 28 characters and a NUL. */
 #define WS_ACCEPT_SIZE 29

@@ -3,6 +3,7 @@
 #include "relay/dispatch.h"
 #include "core/log.h"
 #include "core/metrics.h"
+#include "core/rfc3339.h"
 #include "relay/history.h"
 #include "relay/hub.h"
 #include "relay/ticket.h"
@@ -18,8 +19,10 @@ dispatch_msg(const struct record *r)
 	    .payload = r->payload,
 	    .logged = r->logged};
 
-	if (r->kind == RECORD_TICKET)
+	if (r->kind == RECORD_TICKET) {
 		msg.ticket = ticket_new(r->id, &r->topic, r->payload_octets, r->sha256.ptr, r->origin);
+		ticket_set_time(msg.ticket, r->time_us);
+	}
 	return msg;
 }
 
@@ -59,7 +62,7 @@ dispatch_missed(const struct record *r)
 void
 dispatch_relayed(const char *group, const struct topic *topic, struct slice payload)
 {
-	struct msg msg = {.topic = topic, .payload = payload, .group = group};
+	struct msg msg = {.topic = topic, .time_us = rfc3339_now_us(), .payload = payload, .group = group};
 
 	(void)hub_deliver(&msg);
 	msg_done(&msg);

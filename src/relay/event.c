@@ -3,6 +3,7 @@
 #include "config.h"
 #include "relay/event.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* The octets that a key's written form must encode: they separate records, fields, lists or stand for a
@@ -68,6 +69,23 @@ topic_encode_key(const char *key, size_t len, char *out)
 		*p++ = '%';
 		*p++ = hex[c >> 4];
 		*p++ = hex[c & 15];
+	}
+	return (size_t)(p - out);
+}
+
+size_t
+topic_decode_key(struct slice written, char *out)
+{
+	char *p = out;
+
+	for (size_t i = 0; i < written.len; i++) {
+		if (written.ptr[i] == '%' && written.len - i > 2) {
+			*p++ = (char)strtol(
+			    (const char[]){written.ptr[i + 1], written.ptr[i + 2], '\0'}, NULL, 16);
+			i += 2;
+		} else {
+			*p++ = written.ptr[i];
+		}
 	}
 	return (size_t)(p - out);
 }

@@ -62,6 +62,8 @@ bool topic_is_wildcard(struct slice part);
 
 /* The written form of a key: writes at most 3 * len octets, returns how many. */
 size_t topic_encode_key(const char *key, size_t len, char *out);
+/* And back: writes at most EVENT_KEY_MAX octets, returns how many. */
+size_t topic_decode_key(struct slice written, char *out);
 /* Is it a key: short enough, no control characters? UTF-8 is the caller's business. */
 bool topic_key_is_valid(const char *key, size_t len);
 

@@ -5,15 +5,23 @@
  * shapes; an event is looked up once for each shape that is in use. Each pattern heads the list of its
  * subscriptions; a subscription is in that list and in its member's, so both are taken apart without
  * searching. The hash is seeded: keys come from clients.
+ *
+ * Most events match few patterns, and there may be very many: so each bucket has a set of 32 bits, in which each
+ * pattern in it has three, by its hash. These sets lie close together, in the processor's cache, while each pattern
+ * that is looked at is far away. Most patterns have one subscription, which lies in them.
  */
 #include "config.h"
 #include "relay/hub.h"
+#include "client/drp_event.h"
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/metrics.h"
+#include "core/slab.h"
+#include "relay/ticket.h"
 
 #include <assert.h>
 #include <openssl/rand.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,24 +33,27 @@ struct hub_subscription {
 	struct hub_subscription *next_of_member;
 	struct hub_pattern *pattern;
 	struct hub_member *member;
-	bool wanted;
 };
 
 struct hub_pattern {
 	struct hub_pattern *next; /* in the bucket */
-	struct hub_subscription *subscriptions;
-	struct hub_subscription
-	    *found; /* while hub_set_patterns() runs, or a member is selected: its subscription */
 	uint32_t hash;
-	uint8_t shape, type_len, action_len;
 	uint16_t key_len;
+	uint8_t shape, type_len;
+	struct hub_subscription *subscriptions;
+	struct hub_subscription own; /* one of them; without a member: none */
+	uint8_t action_len;
+	bool found;  /* while patterns change, or a member is selected: the member has it */
+	bool wanted; /* while they change: it is to stay */
 	char text[]; /* type, action, key without separators */
 };
 
 static struct {
 	struct hub_pattern **buckets;
+	uint32_t *bits; /* of each bucket: those of the patterns in it */
 	size_t bucket_count, pattern_count;
 	size_t shape_counts[HUB_SHAPES];
+	size_t alias_count; /* patterns of types under which events of other types are found */
 	uint64_t seed;
 	uint64_t stamp;
 } hub;
@@ -126,11 +137,23 @@ hub_pattern_equals(const struct hub_pattern *p, unsigned shape, const struct top
 	       (!(shape & 4) || hub_part_equals(p->text + p->type_len + p->action_len, p->key_len, t->key));
 }
 
+/* By the high bits of the hash: the low ones tell the bucket. */
+static uint32_t
+hub_bits(uint32_t hash)
+{
+	return UINT32_C(1) << (hash >> 27) | UINT32_C(1) << (hash >> 22 & 31) |
+	       UINT32_C(1) << (hash >> 17 & 31);
+}
+
 static struct hub_pattern *
 hub_find(uint32_t hash, unsigned shape, const struct topic *t)
 {
-	struct hub_pattern *p = hub.buckets[hash & (hub.bucket_count - 1)];
+	size_t at = hash & (hub.bucket_count - 1);
+	struct hub_pattern *p;
 
+	if ((hub.bits[at] & hub_bits(hash)) != hub_bits(hash))
+		return NULL;
+	p = hub.buckets[at];
 	while (p != NULL && !(p->hash == hash && hub_pattern_equals(p, shape, t)))
 		p = p->next;
 	return p;
@@ -139,10 +162,11 @@ hub_find(uint32_t hash, unsigned shape, const struct topic *t)
 static void
 hub_link(struct hub_pattern *p)
 {
-	struct hub_pattern **bucket = &hub.buckets[p->hash & (hub.bucket_count - 1)];
+	size_t at = p->hash & (hub.bucket_count - 1);
 
-	p->next = *bucket;
-	*bucket = p;
+	p->next = hub.buckets[at];
+	hub.buckets[at] = p;
+	hub.bits[at] |= hub_bits(p->hash);
 }
 
 static void
@@ -151,7 +175,9 @@ hub_resize(size_t bucket_count)
 	struct hub_pattern **old = hub.buckets;
 	size_t old_count = hub.bucket_count;
 
+	free(hub.bits);
 	hub.buckets = mem_zalloc(bucket_count * sizeof(struct hub_pattern *));
+	hub.bits = mem_zalloc(bucket_count * sizeof(*hub.bits));
 	hub.bucket_count = bucket_count;
 	for (size_t i = 0; i < old_count; i++) {
 		struct hub_pattern *next;
@@ -164,12 +190,21 @@ hub_resize(size_t bucket_count)
 	free(old);
 }
 
+/* The text begins within the last octets of the struct's size. */
+static size_t
+hub_pattern_size(size_t text_len)
+{
+	size_t size = offsetof(struct hub_pattern, text) + text_len;
+
+	return size > sizeof(struct hub_pattern) ? size : sizeof(struct hub_pattern);
+}
+
 static struct hub_pattern *
 hub_pattern_new(const struct topic *t, unsigned shape, uint32_t hash)
 {
 	size_t type_len = shape & 1 ? t->type.len : 0, action_len = shape & 2 ? t->action.len : 0,
 	       key_len = shape & 4 ? t->key.len : 0;
-	struct hub_pattern *p = mem_alloc(sizeof(*p) + type_len + action_len + key_len);
+	struct hub_pattern *p = slab_alloc(hub_pattern_size(type_len + action_len + key_len));
 
 	*p = (struct hub_pattern){.hash = hash,
 	    .shape = (uint8_t)shape,
@@ -180,6 +215,12 @@ hub_pattern_new(const struct topic *t, unsigned shape, uint32_t hash)
 	memcpy(p->text + type_len, t->action.ptr, action_len);
 	memcpy(p->text + type_len + action_len, t->key.ptr, key_len);
 	return p;
+}
+
+static bool
+hub_is_alias(const struct hub_pattern *p)
+{
+	return (p->shape & 1) && drp_event_is_alias((struct slice){p->text, p->type_len});
 }
 
 static struct hub_pattern *
@@ -195,28 +236,43 @@ hub_intern(const struct topic *t)
 	p = hub_find(hash, shape, t);
 	if (p != NULL)
 		return p;
-	if (hub.pattern_count >= hub.bucket_count)
+	if (hub.pattern_count >= 2 * hub.bucket_count)
 		hub_resize(hub.bucket_count * 2);
 	p = hub_pattern_new(t, shape, hash);
 	hub_link(p);
 	hub.shape_counts[shape]++;
+	hub.alias_count += hub_is_alias(p);
 	hub.pattern_count++;
 	metrics[METRIC_PATTERNS]++;
 	return p;
 }
 
 static void
+hub_unlink(const struct hub_pattern *p)
+{
+	size_t at = p->hash & (hub.bucket_count - 1);
+	struct hub_pattern **next = &hub.buckets[at];
+
+	hub.bits[at] = 0;
+	while (*next != NULL) {
+		if (*next == p) {
+			*next = p->next;
+		} else {
+			hub.bits[at] |= hub_bits((*next)->hash);
+			next = &(*next)->next;
+		}
+	}
+}
+
+static void
 hub_forget(struct hub_pattern *p)
 {
-	struct hub_pattern **at = &hub.buckets[p->hash & (hub.bucket_count - 1)];
-
-	while (*at != p)
-		at = &(*at)->next;
-	*at = p->next;
+	hub_unlink(p);
 	hub.shape_counts[p->shape]--;
+	hub.alias_count -= hub_is_alias(p);
 	hub.pattern_count--;
 	metrics[METRIC_PATTERNS]--;
-	free(p);
+	slab_free(p, hub_pattern_size((size_t)p->type_len + p->action_len + p->key_len));
 	if (hub.bucket_count > HUB_MIN_BUCKETS && hub.pattern_count < hub.bucket_count / 8)
 		hub_resize(hub.bucket_count / 2);
 }
@@ -234,6 +290,7 @@ hub_free(void)
 {
 	assert(hub.pattern_count == 0);
 	free(hub.buckets);
+	free(hub.bits);
 	memset(&hub, 0, sizeof(hub));
 }
 
@@ -242,14 +299,14 @@ hub_free(void)
 static void
 hub_subscribe(struct hub_member *m, struct hub_pattern *p)
 {
-	struct hub_subscription *s = mem_alloc(sizeof(*s));
+	struct hub_subscription *s = p->own.member == NULL ? &p->own : slab_alloc(sizeof(*s));
 
-	*s = (struct hub_subscription){p->subscriptions, &p->subscriptions, m->subscriptions, p, m, true};
+	*s = (struct hub_subscription){p->subscriptions, &p->subscriptions, m->subscriptions, p, m};
 	if (p->subscriptions != NULL)
 		p->subscriptions->prev_of_pattern = &s->next_of_pattern;
 	p->subscriptions = s;
 	m->subscriptions = s;
-	p->found = s;
+	p->found = true;
 	m->count++;
 	metrics[METRIC_SUBSCRIPTIONS]++;
 }
@@ -265,38 +322,69 @@ hub_unsubscribe(struct hub_subscription *s)
 		s->next_of_pattern->prev_of_pattern = s->prev_of_pattern;
 	s->member->count--;
 	metrics[METRIC_SUBSCRIPTIONS]--;
-	free(s);
+	if (s == &p->own)
+		s->member = NULL;
+	else
+		slab_free(s, sizeof(*s));
 	if (p->subscriptions == NULL)
 		hub_forget(p);
 }
 
-void
-hub_set_patterns(struct hub_member *m, const struct topic *patterns, size_t count)
+/* Those that are there are wanted so far, or not; hub_sift() follows. */
+static void
+hub_begin_change(struct hub_member *m, bool wanted)
 {
-	struct hub_subscription **at;
-
 	for (struct hub_subscription *s = m->subscriptions; s != NULL; s = s->next_of_member) {
-		s->wanted = false;
-		s->pattern->found = s;
+		s->pattern->wanted = wanted;
+		s->pattern->found = true;
 	}
+}
+
+static void
+hub_want(struct hub_member *m, const struct topic *patterns, size_t count)
+{
 	for (size_t i = 0; i < count; i++) {
 		struct hub_pattern *p = hub_intern(&patterns[i]);
 
-		if (p->found == NULL)
+		if (!p->found)
 			hub_subscribe(m, p);
-		p->found->wanted = true;
+		p->wanted = true;
 	}
+}
+
+/* Those that are not wanted go. */
+static void
+hub_sift(struct hub_member *m)
+{
+	struct hub_subscription **at;
+
 	for (at = &m->subscriptions; *at != NULL;) {
 		struct hub_subscription *s = *at;
 
-		s->pattern->found = NULL;
-		if (s->wanted) {
+		s->pattern->found = false;
+		if (s->pattern->wanted) {
 			at = &s->next_of_member;
 		} else {
 			*at = s->next_of_member;
 			hub_unsubscribe(s);
 		}
 	}
+}
+
+void
+hub_set_patterns(struct hub_member *m, const struct topic *patterns, size_t count)
+{
+	hub_begin_change(m, false);
+	hub_want(m, patterns, count);
+	hub_sift(m);
+}
+
+void
+hub_add_patterns(struct hub_member *m, const struct topic *patterns, size_t count)
+{
+	hub_begin_change(m, true);
+	hub_want(m, patterns, count);
+	hub_sift(m);
 }
 
 static struct topic
@@ -308,6 +396,17 @@ hub_pattern_topic(const struct hub_pattern *p)
 	return (struct topic){p->shape & 1 ? (struct slice){p->text, p->type_len} : any,
 	    p->shape & 2 ? (struct slice){action, p->action_len} : any,
 	    p->shape & 4 ? (struct slice){key, p->key_len} : any};
+}
+
+void
+hub_retain(struct hub_member *m, hub_keep keep, void *arg)
+{
+	for (struct hub_subscription *s = m->subscriptions; s != NULL; s = s->next_of_member) {
+		struct topic pattern = hub_pattern_topic(s->pattern);
+
+		s->pattern->wanted = keep(arg, &pattern);
+	}
+	hub_sift(m);
 }
 
 static bool
@@ -339,14 +438,14 @@ void
 hub_select(const struct hub_member *m)
 {
 	for (struct hub_subscription *s = m->subscriptions; s != NULL; s = s->next_of_member)
-		s->pattern->found = s;
+		s->pattern->found = true;
 }
 
 void
 hub_unselect(const struct hub_member *m)
 {
 	for (struct hub_subscription *s = m->subscriptions; s != NULL; s = s->next_of_member)
-		s->pattern->found = NULL;
+		s->pattern->found = false;
 }
 
 bool
@@ -361,7 +460,7 @@ hub_selects(const struct topic *t)
 		if (hub.shape_counts[shape] == 0)
 			continue;
 		p = hub_find(hub_hash_shape(&hashes, shape), shape, t);
-		if (p != NULL && p->found != NULL)
+		if (p != NULL && p->found)
 			return true;
 	}
 	return false;
@@ -382,23 +481,85 @@ hub_deliver_pattern(const struct hub_pattern *p, struct msg *msg)
 	return n;
 }
 
-size_t
-hub_deliver(struct msg *msg)
+/* To those who have a pattern of these shapes that matches the topic. */
+static size_t
+hub_deliver_as(const struct topic *t, unsigned shapes, struct msg *msg)
 {
 	struct hub_hashes hashes;
 	size_t n = 0;
 
-	hub.stamp++;
-	hub_hash_topic(msg->topic, &hashes);
+	hub_hash_topic(t, &hashes);
 	for (unsigned shape = 0; shape < HUB_SHAPES; shape++) {
 		const struct hub_pattern *p;
 
-		if (hub.shape_counts[shape] == 0)
+		if (hub.shape_counts[shape] == 0 || !(shapes & (1u << shape)))
 			continue;
-		p = hub_find(hub_hash_shape(&hashes, shape), shape, msg->topic);
+		p = hub_find(hub_hash_shape(&hashes, shape), shape, t);
 		if (p != NULL)
 			n += hub_deliver_pattern(p, msg);
 	}
+	return n;
+}
+
+#define HUB_ALL_SHAPES   0xffu
+#define HUB_TYPED_SHAPES 0xaau /* bit 0 of the shape */
+
+static size_t
+hub_deliver_aliases(struct msg *msg)
+{
+	char buf[EVENT_TOPIC_MAX];
+	struct topic alias;
+	size_t n = 0;
+
+	for (int i = 0; i < DRP_EVENT_ALIASES; i++)
+		if (drp_event_alias(msg->topic, msg->payload, i, &alias, buf))
+			n += hub_deliver_as(&alias, HUB_TYPED_SHAPES, msg);
+	return n;
+}
+
+/* What is in the payload nobody knows yet: all who might want it get it, on condition. */
+static size_t
+hub_deliver_on_condition(struct msg *msg)
+{
+	size_t n = 0;
+
+	msg->conditional = true;
+	for (size_t i = 0; i < hub.bucket_count; i++)
+		for (struct hub_pattern *p = hub.buckets[i]; p != NULL; p = p->next)
+			if (hub_is_alias(p))
+				n += hub_deliver_pattern(p, msg);
+	msg->conditional = false;
+	return n;
+}
+
+size_t
+hub_deliver(struct msg *msg)
+{
+	size_t n;
+
+	hub.stamp++;
+	n = hub_deliver_as(msg->topic, HUB_ALL_SHAPES, msg);
+	if (hub.alias_count > 0 && msg->group == NULL && drp_event_has_aliases(msg->topic))
+		n += msg->ticket == NULL ? hub_deliver_aliases(msg) : hub_deliver_on_condition(msg);
 	metrics[METRIC_DELIVERIES_TOTAL] += (double)n;
 	return n;
+}
+
+bool
+hub_finds(const struct hub_member *m, const struct topic *t, struct slice payload)
+{
+	char buf[EVENT_TOPIC_MAX];
+	struct topic alias;
+
+	for (int i = 0; i < DRP_EVENT_ALIASES; i++) {
+		if (!drp_event_alias(t, payload, i, &alias, buf))
+			continue;
+		for (struct hub_subscription *s = m->subscriptions; s != NULL; s = s->next_of_member) {
+			struct topic pattern = hub_pattern_topic(s->pattern);
+
+			if (hub_is_alias(s->pattern) && topic_matches(&pattern, &alias))
+				return true;
+		}
+	}
+	return false;
 }

@@ -29,6 +29,12 @@ void hub_free(void);
  * falls between. */
 void hub_set_patterns(struct hub_member *member, const struct topic *patterns, size_t count);
 
+/* The same for more of them, beside those that there are. */
+void hub_add_patterns(struct hub_member *member, const struct topic *patterns, size_t count);
+/* Only those stay that are to be kept. */
+typedef bool (*hub_keep)(void *arg, const struct topic *pattern);
+void hub_retain(struct hub_member *member, hub_keep keep, void *arg);
+
 /* Appends the member's patterns to the count ones that are there already, each once, and returns how many there
  * are then; max + 1 when there are more than fit. They are valid until subscriptions change. */
 size_t hub_list(const struct hub_member *member, struct topic *patterns, size_t count, size_t max);
@@ -38,7 +44,12 @@ void hub_select(const struct hub_member *member);
 bool hub_selects(const struct topic *topic);
 void hub_unselect(const struct hub_member *member);
 
-/* Delivers to each member that has a matching pattern, once; returns how many. */
+/*
+ * Delivers to each member that has a matching pattern, once; returns how many. Those who have one only for what
+ * the payload tells (docs/drp.md, "Machines' jobs") get a ticket as a conditional message: when its payload is
+ * there, hub_finds() says whether it is theirs.
+ */
 size_t hub_deliver(struct msg *msg);
+bool hub_finds(const struct hub_member *member, const struct topic *topic, struct slice payload);
 
 #endif

@@ -5,7 +5,10 @@
 #include "config.h"
 #include "relay/msg.h"
 #include "client/awx_group.h"
+#include "client/drp_event.h"
+#include "core/conf.h"
 #include "core/mem.h"
+#include "http/deflate.h"
 #include "http/ws.h"
 
 #include <assert.h>
@@ -99,11 +102,15 @@ block_append(struct block *b, const void *data, size_t len)
 #define MSG_SSE_DATA "data: "
 #define MSG_HEAD_MAX (MSG_ID_LINE_MAX + sizeof(MSG_SSE_DATA))
 
-/* What stands around a payload, and how long that gets. */
+#define MSG_PARTS_MAX DRP_EVENT_PARTS
+
+/* A frame in pieces: its head, and what comes behind it, of which at most one piece is escaped. */
 struct msg_wrap {
 	char head[MSG_HEAD_MAX];
-	size_t head_len, body_len;
-	struct slice tail;
+	size_t head_len;
+	struct slice parts[MSG_PARTS_MAX];
+	int part_count;
+	struct drp_event event; /* MSG_FORM_DRP */
 };
 
 void
@@ -166,56 +173,124 @@ msg_escape(char *out, struct slice text)
 }
 
 static void
+msg_wrap_add(struct msg_wrap *wrap, struct slice part)
+{
+	assert(wrap->part_count < MSG_PARTS_MAX);
+	wrap->parts[wrap->part_count++] = part;
+}
+
+static size_t
+msg_part_len(enum msg_form form, struct slice part, int i)
+{
+	return form == MSG_FORM_BROADCAST && i == 0 ? msg_escaped_len(part) : part.len;
+}
+
+static size_t
+msg_wrapped_len(const struct msg_wrap *wrap, enum msg_form form)
+{
+	size_t len = wrap->head_len;
+
+	for (int i = 0; i < wrap->part_count; i++)
+		len += msg_part_len(form, wrap->parts[i], i);
+	return len;
+}
+
+/* The WebSocket's header, in front of what the head holds already. */
+static void
+msg_wrap_frame(struct msg_wrap *wrap, enum msg_form form, bool deflated)
+{
+	char header[WS_FRAME_HEADER_MAX];
+	size_t whole = msg_wrapped_len(wrap, form);
+	size_t len = deflated ? ws_deflated_header((uint8_t *)header, whole)
+			      : ws_frame_header((uint8_t *)header, whole);
+
+	memmove(wrap->head + len, wrap->head, wrap->head_len);
+	memcpy(wrap->head, header, len);
+	wrap->head_len += len;
+}
+
+static void
 msg_wrap_broadcast(struct msg_wrap *wrap, const struct topic *topic, struct slice payload)
 {
 	static const char opening[] = "{\"group\": \"", middle[] = "\", \"message\": \"", closing[] = "\"}";
-	char group[AWX_GROUP_MAX], text[2 * AWX_GROUP_MAX + sizeof(opening) + sizeof(middle)], *p = text;
+	char group[AWX_GROUP_MAX], *p = wrap->head;
 
 	p = mempcpy(p, opening, sizeof(opening) - 1);
 	p += msg_escape(p, (struct slice){group, awx_group_of_topic(topic, payload, group)});
 	p = mempcpy(p, middle, sizeof(middle) - 1);
-	wrap->body_len = msg_escaped_len(payload);
-	wrap->tail = (struct slice){closing, sizeof(closing) - 1};
-	wrap->head_len =
-	    ws_frame_header((uint8_t *)wrap->head, (size_t)(p - text) + wrap->body_len + wrap->tail.len);
-	memcpy(wrap->head + wrap->head_len, text, (size_t)(p - text));
-	wrap->head_len += (size_t)(p - text);
+	wrap->head_len = (size_t)(p - wrap->head);
+	msg_wrap_add(wrap, payload);
+	msg_wrap_add(wrap, (struct slice){closing, sizeof(closing) - 1});
 }
 
 static void
-msg_wrap_sse(struct msg_wrap *wrap, bool with_cursor)
+msg_wrap_sse(struct msg_wrap *wrap, struct slice payload, bool with_cursor)
 {
 	wrap->head_len = with_cursor ? msg_id_line(wrap->head) : 0;
 	memcpy(wrap->head + wrap->head_len, MSG_SSE_DATA, sizeof(MSG_SSE_DATA) - 1);
 	wrap->head_len += sizeof(MSG_SSE_DATA) - 1;
-	wrap->tail = (struct slice){"\n\n", 2};
+	msg_wrap_add(wrap, payload);
+	msg_wrap_add(wrap, (struct slice){"\n\n", 2});
 }
 
 static void
-msg_wrap(struct msg_wrap *wrap, enum msg_form form, const struct topic *topic, struct slice payload,
-    bool with_cursor)
+msg_wrap_drp(struct msg_wrap *wrap, const struct topic *topic, int64_t time_us, struct slice payload)
 {
-	wrap->body_len = payload.len;
+	drp_event_make(&wrap->event, topic, time_us, payload);
+	for (int i = 0; i < DRP_EVENT_PARTS; i++)
+		msg_wrap_add(wrap, wrap->event.parts[i]);
+}
+
+/* What stands in the parts gives way to one that is compressed; false: it stays. */
+static bool
+msg_wrap_deflate(struct msg_wrap *wrap)
+{
+	struct slice compressed;
+	size_t len = 0;
+
+	for (int i = 0; i < wrap->part_count; i++)
+		len += wrap->parts[i].len;
+	if (conf.compress_min_bytes == 0 || len < (size_t)conf.compress_min_bytes ||
+	    !deflate_compress(wrap->parts, wrap->part_count, &compressed))
+		return false;
+	wrap->parts[0] = compressed;
+	wrap->part_count = 1;
+	return true;
+}
+
+static void
+msg_wrap(struct msg_wrap *wrap, enum msg_form form, const struct topic *topic, int64_t time_us,
+    struct slice payload, bool with_cursor)
+{
+	bool deflated = false;
+
+	wrap->head_len = 0;
+	wrap->part_count = 0;
 	switch (form) {
 	case MSG_FORM_AWX:
-		wrap->head_len = ws_frame_header((uint8_t *)wrap->head, payload.len);
-		wrap->tail = (struct slice){"", 0};
+		msg_wrap_add(wrap, payload);
+		break;
+	case MSG_FORM_AWX_DEFLATED:
+		msg_wrap_add(wrap, payload);
+		deflated = msg_wrap_deflate(wrap);
 		break;
 	case MSG_FORM_SSE:
-		msg_wrap_sse(wrap, with_cursor);
-		break;
+		msg_wrap_sse(wrap, payload, with_cursor);
+		return;
 	case MSG_FORM_BROADCAST:
 		msg_wrap_broadcast(wrap, topic, payload);
+		break;
+	case MSG_FORM_DRP:
+		msg_wrap_drp(wrap, topic, time_us, payload);
+		break;
+	case MSG_FORM_DRP_DEFLATED:
+		msg_wrap_drp(wrap, topic, time_us, payload);
+		deflated = msg_wrap_deflate(wrap);
 		break;
 	case MSG_FORM_COUNT:
 		abort();
 	}
-}
-
-static size_t
-msg_wrapped_len(const struct msg_wrap *wrap)
-{
-	return wrap->head_len + wrap->body_len + wrap->tail.len;
+	msg_wrap_frame(wrap, form, deflated);
 }
 
 /* Between JSON's tokens a line's end is as good as a space; in a server-sent event it would end the data. */
@@ -229,28 +304,31 @@ msg_join_lines(uint8_t *text, size_t len)
 
 /* Lays a frame behind what the block holds; it must fit. */
 static struct span
-block_append_frame(struct block *b, enum msg_form form, const struct msg_wrap *wrap, struct slice payload)
+block_append_frame(struct block *b, enum msg_form form, const struct msg_wrap *wrap)
 {
 	uint32_t offset = b->used;
 
 	block_append(b, wrap->head, wrap->head_len);
-	if (form == MSG_FORM_BROADCAST)
-		b->used += (uint32_t)msg_escape((char *)b->data + b->used, payload);
-	else
-		block_append(b, payload.ptr, payload.len);
-	if (form == MSG_FORM_SSE)
-		msg_join_lines(b->data + b->used - payload.len, payload.len);
-	block_append(b, wrap->tail.ptr, wrap->tail.len);
+	for (int i = 0; i < wrap->part_count; i++) {
+		struct slice part = wrap->parts[i];
+
+		if (form == MSG_FORM_BROADCAST && i == 0)
+			b->used += (uint32_t)msg_escape((char *)b->data + b->used, part);
+		else
+			block_append(b, part.ptr, part.len);
+		if (form == MSG_FORM_SSE && i == 0)
+			msg_join_lines(b->data + b->used - part.len, part.len);
+	}
 	return (struct span){b, offset, b->used - offset};
 }
 
 struct span
-msg_make_frame(enum msg_form form, const struct topic *topic, struct slice payload)
+msg_make_frame(enum msg_form form, const struct topic *topic, int64_t time_us, struct slice payload)
 {
 	struct msg_wrap wrap;
 
-	msg_wrap(&wrap, form, topic, payload, false);
-	return block_append_frame(block_new(msg_wrapped_len(&wrap)), form, &wrap, payload);
+	msg_wrap(&wrap, form, topic, time_us, payload, false);
+	return block_append_frame(block_new(msg_wrapped_len(&wrap, form)), form, &wrap);
 }
 
 static struct block *
@@ -290,12 +368,12 @@ msg_frame(struct msg *m, enum msg_form form)
 		return *frame;
 	if (frame->block != NULL)
 		block_unref(frame->block); /* each of those who come back has a cursor of its own */
-	msg_wrap(&wrap, form, m->topic, m->payload, m->group == NULL);
-	len = msg_wrapped_len(&wrap);
+	msg_wrap(&wrap, form, m->topic, m->time_us, m->payload, m->group == NULL);
+	len = msg_wrapped_len(&wrap, form);
 	if (len > BLOCK_SIZE) {
-		*frame = block_append_frame(block_new(len), form, &wrap, m->payload);
+		*frame = block_append_frame(block_new(len), form, &wrap);
 	} else {
-		*frame = block_append_frame(msg_open_block(form, len), form, &wrap, m->payload);
+		*frame = block_append_frame(msg_open_block(form, len), form, &wrap);
 		block_ref(frame->block);
 	}
 	return *frame;
@@ -317,4 +395,5 @@ msg_release_blocks(void)
 			block_unref(msg_open_blocks[i]);
 		msg_open_blocks[i] = NULL;
 	}
+	deflate_free();
 }

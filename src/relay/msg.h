@@ -33,9 +33,18 @@ bool span_append(struct span *span, const void *data, size_t len);
 
 /*
  * A WebSocket's text frame; a server-sent event; a text frame that holds group and payload, for AWX's
- * wsbroadcast.
+ * wsbroadcast; one that holds an event of the Digital Rebar dialect;
+ * two of these compressed.
  */
-enum msg_form { MSG_FORM_AWX, MSG_FORM_SSE, MSG_FORM_BROADCAST, MSG_FORM_COUNT };
+enum msg_form {
+	MSG_FORM_AWX,
+	MSG_FORM_SSE,
+	MSG_FORM_BROADCAST,
+	MSG_FORM_DRP,
+	MSG_FORM_AWX_DEFLATED, /* where that gains something; else as without */
+	MSG_FORM_DRP_DEFLATED,
+	MSG_FORM_COUNT
+};
 
 /*
  * An event on its way to the sessions. It lives on the stack of who dispatches it: valid only until that
@@ -52,6 +61,7 @@ struct msg {
 	const char *gap;       /* out of the history: no event, but the reason of a gap that was told here; */
 	const char *gap_types; /* and the types concerned, NULL for all of them */
 	bool missed;           /* for those who come back only: everybody else has it */
+	bool conditional;      /* for those whose patterns are found to match when the payload is there */
 	const char *group;     /* AWX's relay brought it, for this group: no id, no cursor; else NULL */
 	struct span frames[MSG_FORM_COUNT];
 };
@@ -63,9 +73,10 @@ void msg_done(struct msg *msg);
 
 /*
  * A frame of this form in a block of its own, without a cursor; the caller owns the reference. topic may be
- * NULL where the form does not tell the group.
+ * NULL, and time_us 0, where the form tells nothing of them: MSG_FORM_AWX and MSG_FORM_SSE.
  */
-struct span msg_make_frame(enum msg_form form, const struct topic *topic, struct slice payload);
+struct span msg_make_frame(
+    enum msg_form form, const struct topic *topic, int64_t time_us, struct slice payload);
 
 /* Octets that several sessions get, in a block apart from the events', which the history keeps; the caller
  * owns the reference. At most 16 kB. */

@@ -10,13 +10,17 @@
 #include "config.h"
 #include "relay/relay.h"
 #include "client/auth.h"
+#include "client/connection_events.h"
+#include "client/connections.h"
 #include "client/relay_dedup.h"
 #include "client/session.h"
 #include "cluster/announcer.h"
+#include "cluster/connection_list.h"
 #include "cluster/heartbeat.h"
 #include "cluster/mesh.h"
 #include "cluster/node.h"
 #include "cluster/payload.h"
+#include "cluster/question.h"
 #include "cluster/secret.h"
 #include "cluster/status.h"
 #include "core/conf.h"
@@ -217,7 +221,8 @@ static const struct http_server_ops relay_http_ops = {relay_readiness};
 static bool
 relay_has_ended(void)
 {
-	return (session_count() == 0 && heartbeat_has_ended() && publisher_is_idle()) ||
+	return (session_count() == 0 && heartbeat_has_ended() && publisher_is_idle() &&
+		   connection_events_has_ended()) ||
 	       loop_now_ms() > relay.deadline_ms;
 }
 
@@ -250,6 +255,7 @@ relay_on_end_signal(evutil_socket_t number, short what, void *arg)
 	heartbeat_stop();
 	mesh_stop();
 	session_close_all(WS_CLOSE_GOING_AWAY, "the node is shutting down");
+	connection_events_stop();
 	event_add(relay.ending, &tv);
 }
 
@@ -338,9 +344,13 @@ relay_start_parts(int schema_version)
 	node_init(heartbeat_node(), heartbeat_boot(), &relay_node_ops);
 	mesh_init();
 	payload_init(publisher_is_busy);
+	question_init();
 	status_init(relay_address(), relay_is_ready);
+	connection_list_init();
+	connections_init(heartbeat_node());
+	connection_events_init(relay.pool, heartbeat_node());
 	ticket_init(relay.pool, &payload_source);
-	auth_init(relay.pool);
+	auth_init(relay.pool, conf.database);
 	publisher_init(conf.database, &relay_publisher_ops);
 	rotation_start(relay.pool);
 	announcer_start(relay.pool, conf.database, relay_hears);
@@ -355,8 +365,11 @@ relay_stop_parts(void)
 	publisher_free();
 	loop_settle(); /* the sessions' connections go before evhttp does */
 	http_server_free();
+	auth_free();
 	mesh_free();
 	status_free();
+	question_free_all();
+	connection_events_free();
 	payload_free();
 	node_free_all();
 	relay_dedup_free();
@@ -374,6 +387,7 @@ relay_stop_parts(void)
 	pg_query_pool_free(relay.pool);
 	hub_free();
 	msg_release_blocks();
+	ws_free_spare();
 }
 
 static void

@@ -24,10 +24,9 @@
 static void sendq_on_ticket(struct ticket_waiter *waiter);
 
 void
-sendq_init(struct sendq *q, enum msg_form form, void (*wake)(struct sendq *q),
-    struct span (*lost)(struct sendq *q, const struct ticket *ticket))
+sendq_init(struct sendq *q, enum msg_form form, const struct sendq_ops *ops)
 {
-	*q = (struct sendq){.form = form, .wake = wake, .lost = lost, .capacity = SENDQ_INLINE};
+	*q = (struct sendq){.form = form, .ops = ops, .capacity = SENDQ_INLINE};
 	q->items = q->inline_items;
 	q->waiter.wake = sendq_on_ticket;
 }
@@ -140,7 +139,7 @@ sendq_push_span(struct sendq *q, struct span span)
 	if (tail == NULL || tail->ticket != NULL || tail->span.block != span.block)
 		held = (uint32_t)block_size(span.block);
 	q->held_bytes += held;
-	*sendq_append(q) = (struct sendq_item){NULL, span, held};
+	*sendq_append(q) = (struct sendq_item){.span = span, .held = held};
 }
 
 void
@@ -178,7 +177,8 @@ sendq_push_msg(struct sendq *q, struct msg *msg)
 		sendq_push_id_line(q);
 		ticket_ref(msg->ticket);
 		q->ticket_bytes += ticket_octets(msg->ticket);
-		*sendq_append(q) = (struct sendq_item){msg->ticket, {0}, 0};
+		*sendq_append(q) =
+		    (struct sendq_item){.ticket = msg->ticket, .conditional = msg->conditional};
 		if (q->waiter.ticket != NULL && q->ticket_bytes <= SENDQ_AHEAD_BYTES)
 			ticket_prefetch(msg->ticket);
 	}
@@ -209,7 +209,7 @@ sendq_put_head(struct sendq *q, struct span span)
 
 	q->ticket_bytes -= ticket_octets(head->ticket);
 	ticket_unref(head->ticket);
-	*head = (struct sendq_item){NULL, span, (uint32_t)block_size(span.block)};
+	*head = (struct sendq_item){.span = span, .held = (uint32_t)block_size(span.block)};
 	q->held_bytes += head->held;
 	sendq_count_bytes(q, span.length);
 }
@@ -219,8 +219,8 @@ sendq_lose_head(struct sendq *q)
 {
 	struct span span = {0};
 
-	if (q->lost != NULL)
-		span = q->lost(q, sendq_at(q, 0)->ticket);
+	if (q->ops != NULL && !sendq_at(q, 0)->conditional)
+		span = q->ops->lost(q, sendq_at(q, 0)->ticket);
 	if (span.block != NULL)
 		sendq_put_head(q, span);
 	else
@@ -254,7 +254,10 @@ sendq_resolve_head(struct sendq *q)
 
 	switch (ticket_state(ticket)) {
 	case TICKET_READY:
-		sendq_put_head(q, ticket_frame(ticket, q->form));
+		if (sendq_at(q, 0)->conditional && !q->ops->admits(q, ticket))
+			sendq_drop_head(q);
+		else
+			sendq_put_head(q, ticket_frame(ticket, q->form));
 		return true;
 	case TICKET_FAILED:
 		sendq_lose_head(q);
@@ -277,7 +280,8 @@ sendq_on_ticket(struct ticket_waiter *waiter)
 	struct sendq *q = (struct sendq *)((char *)waiter - offsetof(struct sendq, waiter));
 
 	(void)sendq_resolve_head(q);
-	q->wake(q);
+	if (q->ops != NULL)
+		q->ops->wake(q);
 }
 
 static int

@@ -6,6 +6,7 @@
 #ifndef PGRELAY_RELAY_SENDQ_H
 #define PGRELAY_RELAY_SENDQ_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,10 +18,21 @@ struct transport;
 struct sendq_item {
 	struct ticket *ticket; /* NULL: span */
 	struct span span;
-	uint32_t held; /* octets of the block, where the item before it does not hold the same one */
+	bool conditional; /* a ticket that counts only where `admits` says so */
+	uint32_t held;    /* octets of the block, where the item before it does not hold the same one */
 };
 
 #define SENDQ_INLINE 2
+
+struct sendq;
+struct sendq_ops {
+	/* A ticket at the head has been resolved, and flushing makes sense again. */
+	void (*wake)(struct sendq *q);
+	/* What takes the place of a ticket that failed, block NULL for nothing; the reference passes. */
+	struct span (*lost)(struct sendq *q, const struct ticket *ticket);
+	/* Of a conditional message, now that its payload is there: is it to go out? */
+	bool (*admits)(struct sendq *q, const struct ticket *ticket);
+};
 
 struct sendq {
 	struct sendq_item *items; /* a ring: inline_items or on the heap */
@@ -30,15 +42,12 @@ struct sendq {
 	size_t held_bytes;   /* of the blocks that the spans hold in memory */
 	size_t ticket_bytes; /* of the tickets' payloads, which are still in the database */
 	struct ticket_waiter waiter;
-	void (*wake)(struct sendq *q);
-	struct span (*lost)(struct sendq *q, const struct ticket *ticket);
+	const struct sendq_ops *ops; /* NULL: nobody is told */
 	struct sendq_item inline_items[SENDQ_INLINE];
 };
 
-/* wake is called when a ticket at the head has been resolved and flushing makes sense again. lost gives what
- * takes the place of a ticket that failed, block NULL for nothing; the reference passes. */
-void sendq_init(struct sendq *q, enum msg_form form, void (*wake)(struct sendq *q),
-    struct span (*lost)(struct sendq *q, const struct ticket *ticket));
+/* ops may be NULL where no ticket comes. */
+void sendq_init(struct sendq *q, enum msg_form form, const struct sendq_ops *ops);
 /* Drops everything. */
 void sendq_clear(struct sendq *q);
 /* Drops everything but the span at the head, of which a part may have gone out: what is pushed next starts at

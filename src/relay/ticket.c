@@ -29,6 +29,7 @@ TAILQ_HEAD(ticket_waiters, ticket_waiter);
 struct ticket {
 	unsigned magic, refs;
 	int64_t id;
+	int64_t time_us; /* 0: not told */
 	char *topic;
 	size_t octets;
 	char sha256[EVENT_SHA256_HEX];
@@ -109,6 +110,20 @@ ticket_new(int64_t id, const struct topic *topic, size_t octets, const char *sha
 	TAILQ_INIT(&t->waiters);
 	ticket_index(t);
 	return t;
+}
+
+void
+ticket_set_time(struct ticket *t, int64_t time_us)
+{
+	assert(t->magic == TICKET_MAGIC);
+	t->time_us = time_us;
+}
+
+struct slice
+ticket_present(const struct ticket *t)
+{
+	assert(t->magic == TICKET_MAGIC && t->state == TICKET_READY);
+	return ticket_payload(t, t->frames[MSG_FORM_AWX]);
 }
 
 void
@@ -283,7 +298,7 @@ static void
 ticket_take(struct ticket *t, struct slice payload)
 {
 	assert(payload.len == t->octets);
-	t->frames[MSG_FORM_AWX] = msg_make_frame(MSG_FORM_AWX, NULL, payload);
+	t->frames[MSG_FORM_AWX] = msg_make_frame(MSG_FORM_AWX, NULL, 0, payload);
 	ticket_enter(t, TICKET_READY);
 	ticket_trim_cache();
 	ticket_wake_waiters(t);
@@ -412,7 +427,8 @@ ticket_make_frame(struct ticket *t, enum msg_form form)
 
 	if (!topic_parse((struct slice){t->topic, strlen(t->topic)}, false, &topic))
 		abort(); /* it was made of one */
-	t->frames[form] = msg_make_frame(form, &topic, ticket_payload(t, t->frames[MSG_FORM_AWX]));
+	t->frames[form] =
+	    msg_make_frame(form, &topic, t->time_us, ticket_payload(t, t->frames[MSG_FORM_AWX]));
 	ticket_cache.bytes += t->frames[form].length;
 }
 

@@ -36,6 +36,8 @@ struct ticket *ticket_new(
 /* Of a payload that is at hand, which the ticket has then, or will have. The caller owns one reference. */
 struct ticket *ticket_new_of(
     int64_t id, const struct topic *topic, struct slice payload, struct slice origin);
+/* When its event was emitted, microseconds since 1970; 0 until it is told. */
+void ticket_set_time(struct ticket *ticket, int64_t time_us);
 void ticket_ref(struct ticket *ticket);
 void ticket_unref(struct ticket *ticket);
 
@@ -54,6 +56,8 @@ enum ticket_state ticket_state(const struct ticket *ticket);
 
 /* Only when ready. The caller owns the reference to the block. */
 struct span ticket_frame(struct ticket *ticket, enum msg_form form);
+/* Only when ready; valid as long as the ticket is. */
+struct slice ticket_present(const struct ticket *ticket);
 /* The payload in a frame of the AWX form. */
 struct slice ticket_payload(const struct ticket *ticket, struct span frame);
 

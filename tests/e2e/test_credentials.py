@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Who is let in: every way of bringing a credential, their order, cookies and origins, refusals."""
-from harness import Node, eventually, main, site
+import concurrent.futures
+
+import drp
+from harness import Node, eventually, main, quote, site
 from wire import Closed
 
 PATHS = ("/websocket/", "/websocket", "/api/websocket/", "/api/websocket")
@@ -344,6 +347,151 @@ def test_a_function_that_fails_refuses_and_is_logged():
     with Node(authenticate_function="public.broken") as node:
         assert enter(headers=bearer(cast.alice), node=node) in (500, 503)
         assert "broken on purpose" in node.log, node.log
+
+
+# ---- names with passwords, where they are taken (docs/drp.md, section 1) ----
+
+
+def with_password(password="secret-of-his-own", *patterns):
+    user = site.user(*(patterns or ("*.*.*",)))
+    set_password(user, password)
+    return user
+
+
+def set_password(user, password):
+    site.sql(f"SELECT pgrelay.password_set({quote(user.name)}, {quote(password)})")
+    site.tokens.append(password)
+
+
+def counted(name, body, arguments):
+    """A function of one's own in front of pgrelay's; returns what counts its calls."""
+    site.sql(f"CREATE SEQUENCE public.{name}_calls; GRANT ALL ON SEQUENCE public.{name}_calls TO PUBLIC;"
+             f"CREATE FUNCTION public.{name}({arguments}) {body}")
+    return lambda: int(site.sql(f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM public.{name}_calls"))
+
+
+USER_ROW = "RETURNS TABLE (user_id bigint, user_name text, token_id bigint, expires timestamptz) LANGUAGE plpgsql"
+RIGHT_ROW = "RETURNS TABLE (requested text, allowed text) LANGUAGE plpgsql"
+
+
+def test_a_changed_password_ends_the_sessions_that_were_opened_with_the_former_one():
+    user, other = with_password("first of several"), with_password("of somebody else")
+    former = drp.dial(site.node, drp.basic(user.name, "first of several"))
+    stays = drp.dial(site.node, drp.basic(other.name, "of somebody else"))
+    by_token = drp.connect(site.node, user)
+    set_password(user, "second of several")
+    assert closing_code(former) == 1008
+    latter = drp.dial(site.node, drp.basic(user.name, "second of several"))
+    assert latter.status == 101 and drp.dial(site.node, drp.basic(user.name, "first of several")).status == 403
+    site.sql(f"SELECT pgrelay.password_remove({quote(user.name)})")
+    assert closing_code(latter) == 1008
+    for client in (stays, by_token):
+        client.assert_alive()
+
+
+def test_the_rights_of_a_session_with_a_password_follow_the_user():
+    user = with_password("follows the user", "jobs.*.*")
+    client = drp.dial(site.node, drp.basic(user.name, "follows the user")).register("jobs.*.*")
+    site.sql(f"DELETE FROM pgrelay.grants WHERE user_id = {user.id}")
+    assert client.notice().object == {"Denied": ["jobs.*.*"], "Changed": []}
+
+
+def test_a_password_that_takes_its_time_holds_up_no_token():
+    counted("slow_password", f"""{USER_ROW} AS $$BEGIN PERFORM pg_sleep(60); END$$""", "name text, password text")
+    user = site.user("*.*.*")
+    with Node(authenticate_password_function="public.slow_password", query_timeout="1s") as node:
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            slow = pool.submit(lambda: drp.dial(node, drp.basic("anybody", "long-winded")).status)
+            eventually(lambda: site.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgrelay password' AND state = 'active'") == "1",
+                       what="the password is being checked")
+            for _ in range(5):
+                node.connect(user).join(jobs=["summary"])
+            assert not slow.done()
+            assert slow.result() == 503
+
+
+def test_so_many_passwords_may_wait():
+    counted("waiting_password", f"""{USER_ROW} AS $$BEGIN PERFORM pg_advisory_xact_lock(4711); END$$""", "name text, password text")
+    lock = site.session()
+    lock("SELECT pg_advisory_lock(4711)")
+    with Node(authenticate_password_function="public.waiting_password", query_timeout="20s") as node:
+        with concurrent.futures.ThreadPoolExecutor(200) as pool:
+            dialled = [pool.submit(lambda n=n: drp.dial(node, drp.basic(f"anybody{n}", "waits")).status) for n in range(160)]
+            eventually(lambda: sum(f.done() for f in dialled) == 160 - 128, what="those who are too many are told so")
+            assert {f.result() for f in dialled if f.done()} == {503}
+            lock("SELECT pg_advisory_unlock(4711)")
+            assert {f.result() for f in dialled} == {403, 503}
+
+
+def test_equal_passwords_in_a_turn_are_one_question():
+    calls = counted("counted_password", f"""{USER_ROW} AS $$BEGIN PERFORM nextval('public.counted_password_calls');
+        RETURN QUERY SELECT * FROM pgrelay.authenticate_password(name, password); END$$""", "name text, password text")
+    user = with_password("asked once for all")
+    with Node(authenticate_password_function="public.counted_password") as node:
+        clients = [drp.dial(node, drp.basic(user.name, "asked once for all")) for _ in range(20)]
+        before = calls()
+        notify_access(user)
+        eventually(lambda: calls() > before, what="they are asked about again")
+        notify_access(user)
+        eventually(lambda: calls() > before + 1, what="and again")
+        assert calls() == before + 2, calls()
+        set_password(user, "another one for all")
+        assert {closing_code(client) for client in clients} == {1008}
+        assert calls() == before + 3, calls()
+
+
+# ---- many sessions of one user ----
+
+
+def notify_access(user):
+    site.sql(f"NOTIFY pgrelay, 'a {user.id}'")
+
+
+def test_a_token_s_sessions_are_asked_about_with_one_question():
+    calls = counted("counted_token", f"""{USER_ROW} AS $$BEGIN PERFORM nextval('public.counted_token_calls');
+        RETURN QUERY SELECT * FROM pgrelay.authenticate(token); END$$""", "token text")
+    questions = counted("counted_authorize", f"""{RIGHT_ROW} AS $$BEGIN PERFORM nextval('public.counted_authorize_calls');
+        RETURN QUERY SELECT * FROM pgrelay.authorize(user_id, patterns); END$$""", "user_id bigint, patterns text[]")
+    user, other = site.user("jobs.*.*", "job_events.*.1"), site.user("jobs.*.*")
+    with Node(authenticate_function="public.counted_token", authorize_function="public.counted_authorize") as node:
+        clients = [node.connect(user).join(jobs=["summary"], job_events=[1]) for _ in range(30)]
+        unconcerned = node.connect(other).join(jobs=["summary"])
+        before, asked = calls(), questions()
+        site.sql(f"DELETE FROM pgrelay.grants WHERE user_id = {user.id} AND pattern = 'job_events.*.1'")
+        for client in clients:
+            assert client.json() == {"groups_current": ["jobs-summary"], "groups_left": ["job_events-1"], "groups_joined": []}
+        assert (calls() - before, questions() - asked) == (1, 1), (calls() - before, questions() - asked)
+        site.sql(f"DELETE FROM pgrelay.token WHERE user_id = {user.id}")
+        assert {closing_code(client) for client in clients} == {1008}
+        assert (calls() - before, questions() - asked) == (2, 1), (calls() - before, questions() - asked)
+        unconcerned.assert_alive()
+
+
+def test_each_session_gets_its_own_part_of_the_answer():
+    user = site.user("job_events.*.*")
+    clients = [site.node.connect(user).join(job_events=[n, n + 1, 1000]) for n in range(0, 400, 2)]
+    site.sql(f"BEGIN; DELETE FROM pgrelay.grants WHERE user_id = {user.id};"
+             f"INSERT INTO pgrelay.grants (user_id, pattern) SELECT {user.id}, 'job_events.*.' || n FROM generate_series(0, 400, 2) n; COMMIT")
+    for n, client in zip(range(0, 400, 2), clients):
+        reply = client.json()
+        assert reply["groups_current"] == [f"job_events-{n}"] and sorted(reply["groups_left"]) == sorted([f"job_events-{n + 1}", "job_events-1000"]), (n, reply)
+
+
+def test_a_question_that_the_server_refuses_to_answer_harms_its_own_session_only():
+    site.sql(f"""CREATE FUNCTION public.picky_authorize(user_id bigint, patterns text[]) {RIGHT_ROW} AS $$BEGIN
+        IF 'bad.*.1' = ANY (patterns) AND EXISTS (SELECT FROM pgrelay.setting_of_test) THEN RAISE EXCEPTION 'a bad pattern'; END IF;
+        RETURN QUERY SELECT p, p FROM unnest(patterns) p; END$$;
+        CREATE TABLE pgrelay.setting_of_test (); GRANT SELECT ON pgrelay.setting_of_test TO PUBLIC""")
+    user = site.user("*.*.*")
+    with Node(authorize_function="public.picky_authorize") as node:
+        bad, good = node.connect(user).join(bad=[1]), node.connect(user).join(jobs=["summary"])
+        site.sql("INSERT INTO pgrelay.setting_of_test DEFAULT VALUES")
+        notify_access(user)
+        assert bad.json()["groups_left"] == ["bad-1"]
+        good.assert_alive()
+        site.emit("jobs", "summary", "1", {"n": 1})
+        assert good.json() == {"n": 1}
+    site.sql("DROP TABLE pgrelay.setting_of_test")
 
 
 if __name__ == "__main__":

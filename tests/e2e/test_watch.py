@@ -240,6 +240,16 @@ def test_url_and_token_as_flags():
         assert done.returncode == 0 or path == "", (path, done.stderr)
 
 
+def test_a_url_of_http_s_kind_means_the_node():
+    """One PGRELAY_URL does for watch, status and emit; a path is a proxy's."""
+    job = finished_job("successful")
+    for path in ("", "/", "/websocket", "/websocket/", "/api/websocket/"):
+        site.pgrelay("watch", f"job_events-{job}", "--until-finished", "--url", site.node.url(path, "http"), "--token", site.all_seeing.token)
+    for path, asked in (("/relay", "/relay/websocket/"), ("/relay/", "/relay/websocket/"), ("/relay/websocket", "/relay/websocket")):
+        done = site.pgrelay("watch", f"job_events-{job}", "--url", site.node.url(path, "http"), "--token", site.all_seeing.token, status=6)
+        assert f"ws://127.0.0.1:{site.node.port}{asked} refused the connection: HTTP 404" in done.stderr, done.stderr
+
+
 def test_the_token_from_a_file():
     path = os.path.join(site.folder, "token")
     with open(path, "w") as f:

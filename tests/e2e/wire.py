@@ -61,11 +61,13 @@ def close_payload(code, reason=b""):
 class WebSocket:
     takes_binary = False  # as a text of one character an octet
 
-    def __init__(self, port, timeout=20, receive_buffer=None):
+    def __init__(self, port, timeout=20, receive_buffer=None, source=None):
         self.timeout = timeout
         self.socket = new_socket(port)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source is not None:
+            self.socket.bind((source, 0))
         self.socket.settimeout(timeout)
         self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -10,6 +10,7 @@ UNIT_TESTS = \
 	%D%/test_sendq \
 	%D%/test_ws \
 	%D%/test_conf \
+	%D%/test_connections \
 	%D%/test_credential \
 	%D%/test_awx \
 	%D%/test_sse_request \
@@ -17,7 +18,10 @@ UNIT_TESTS = \
 	%D%/test_http_client \
 	%D%/test_publish_body \
 	%D%/test_json_scan \
+	%D%/test_drp_post \
 	%D%/test_rfc3339 \
+	%D%/test_deflate \
+	%D%/test_drp \
 	%D%/test_run_lines \
 	%D%/test_secret \
 	%D%/test_relay_message \
@@ -25,7 +29,10 @@ UNIT_TESTS = \
 	%D%/test_watch_cursor \
 	%D%/test_watch_jobs \
 	%D%/test_loop \
+	%D%/test_slab \
 	%D%/test_netset \
+	%D%/test_http_proxy \
+	%D%/test_http_forwarded \
 	%D%/test_pg_hosts
 check_PROGRAMS += $(UNIT_TESTS)
 
@@ -49,6 +56,8 @@ check_PROGRAMS += $(UNIT_TESTS)
 %C%_test_ws_LDADD = $(PGRELAY_LIBS)
 %C%_test_conf_SOURCES = %D%/test_conf.c %D%/tap.h
 %C%_test_conf_LDADD = $(PGRELAY_LIBS)
+%C%_test_connections_SOURCES = %D%/test_connections.c %D%/tap.h
+%C%_test_connections_LDADD = $(PGRELAY_LIBS)
 %C%_test_credential_SOURCES = %D%/test_credential.c %D%/tap.h
 %C%_test_credential_LDADD = $(PGRELAY_LIBS)
 %C%_test_awx_SOURCES = %D%/test_awx.c %D%/tap.h
@@ -61,8 +70,14 @@ check_PROGRAMS += $(UNIT_TESTS)
 %C%_test_http_client_LDADD = $(PGRELAY_LIBS)
 %C%_test_publish_body_SOURCES = %D%/test_publish_body.c %D%/tap.h
 %C%_test_publish_body_LDADD = $(PGRELAY_LIBS)
+%C%_test_deflate_SOURCES = %D%/test_deflate.c %D%/tap.h
+%C%_test_deflate_LDADD = $(PGRELAY_LIBS)
+%C%_test_drp_SOURCES = %D%/test_drp.c %D%/tap.h
+%C%_test_drp_LDADD = $(PGRELAY_LIBS)
 %C%_test_rfc3339_SOURCES = %D%/test_rfc3339.c %D%/tap.h
 %C%_test_rfc3339_LDADD = $(PGRELAY_LIBS)
+%C%_test_drp_post_SOURCES = %D%/test_drp_post.c %D%/tap.h
+%C%_test_drp_post_LDADD = $(PGRELAY_LIBS)
 %C%_test_json_scan_SOURCES = %D%/test_json_scan.c %D%/tap.h
 %C%_test_json_scan_LDADD = $(PGRELAY_LIBS)
 %C%_test_run_lines_SOURCES = %D%/test_run_lines.c %D%/tap.h
@@ -79,7 +94,13 @@ check_PROGRAMS += $(UNIT_TESTS)
 %C%_test_watch_jobs_LDADD = $(PGRELAY_LIBS)
 %C%_test_loop_SOURCES = %D%/test_loop.c %D%/tap.h
 %C%_test_loop_LDADD = $(PGRELAY_LIBS)
+%C%_test_slab_SOURCES = %D%/test_slab.c %D%/tap.h
+%C%_test_slab_LDADD = $(PGRELAY_LIBS)
 %C%_test_pg_hosts_SOURCES = %D%/test_pg_hosts.c %D%/tap.h
 %C%_test_pg_hosts_LDADD = $(PGRELAY_LIBS)
 %C%_test_netset_SOURCES = %D%/test_netset.c %D%/tap.h
 %C%_test_netset_LDADD = $(PGRELAY_LIBS)
+%C%_test_http_proxy_SOURCES = %D%/test_http_proxy.c %D%/tap.h
+%C%_test_http_proxy_LDADD = $(PGRELAY_LIBS)
+%C%_test_http_forwarded_SOURCES = %D%/test_http_forwarded.c %D%/tap.h
+%C%_test_http_forwarded_LDADD = $(PGRELAY_LIBS)

@@ -162,6 +162,8 @@ static const struct value_row {
     {"max_groups = 0x10", NULL, -1, "a whole number is wanted"},
     {"max_groups = 1 2", NULL, -1, "a whole number is wanted"},
     {"reuse_port = maybe", NULL, -1, "\"maybe\" is not a valid value for reuse_port: on or off is wanted"},
+    {"trusted_proxies = '10.0.0.0/8, proxy1'", NULL, -1,
+	"trusted_proxies: \"proxy1\" is neither an address nor"},
     {"refuse = politely", NULL, -1,
 	"\"politely\" is not a valid value for refuse: one of http, awx is wanted"},
     {"channel = ''", NULL, -1, "channel must not be empty"},

@@ -76,7 +76,9 @@ test_find(void)
 		     *cookie = copy_of(row->cookie);
 		struct credential c;
 
-		credential_find(&c, authorization, query, cookie);
+		credential_find(
+		    &c, &(struct credential_source){
+			    .authorization = authorization, .query_token = query, .cookie = cookie});
 		free(authorization);
 		free(query);
 		free(cookie);
@@ -87,6 +89,131 @@ test_find(void)
 		if (c.kind != CREDENTIAL_NONE || c.token != NULL || c.csrf != NULL)
 			ok(false, "%s: is cleared", row->name);
 	}
+}
+
+/* ---- names with passwords ---- */
+
+static const struct drp_row {
+	const char *name;
+	const char *authorization, *query;
+	enum credential_kind kind;
+	const char *user, *token;
+} drp_rows[] = {
+    {"Basic", "Basic YTpi", NULL, CREDENTIAL_PASSWORD, "a", "b"},
+    {"Basic in another case", "bASIC YTpi", NULL, CREDENTIAL_PASSWORD, "a", "b"},
+    {"Basic with spaces around", "Basic  \t YTpi ", NULL, CREDENTIAL_PASSWORD, "a", "b"},
+    {"Basic of the RFC", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", NULL, CREDENTIAL_PASSWORD, "Aladdin",
+	"open sesame"},
+    {"Basic with one pad", "Basic YTpiYzE=", NULL, CREDENTIAL_PASSWORD, "a", "bc1"},
+    {"Basic in UTF-8", "Basic dGVzdDoxMjPCow==", NULL, CREDENTIAL_PASSWORD, "test", "123\xc2\xa3"},
+    {"a password with colons", "Basic YTo6Yjo=", NULL, CREDENTIAL_PASSWORD, "a", ":b:"},
+    {"an empty password", "Basic YTo=", NULL, CREDENTIAL_PASSWORD, "a", ""},
+    {"an empty name", "Basic OmI=", NULL, CREDENTIAL_MALFORMED, NULL, NULL},
+    {"a colon alone", "Basic Og==", NULL, CREDENTIAL_MALFORMED, NULL, NULL},
+    {"no colon", "Basic YWI=", NULL, CREDENTIAL_MALFORMED, NULL, NULL},
+    {"Basic with nothing", "Basic", NULL, CREDENTIAL_MALFORMED, NULL, NULL},
+    {"Basic with a space", "Basic ", NULL, CREDENTIAL_MALFORMED, NULL, NULL},
+    {"Basic without padding", "Basic YTo", NULL, CREDENTIAL_MALFORMED, NULL, NULL},
+    {"Basic with three pads", "Basic Y===", NULL, CREDENTIAL_MALFORMED, NULL, NULL},
+    {"Basic of pads", "Basic ====", NULL, CREDENTIAL_MALFORMED, NULL, NULL},
+    {"Basic with padding inside", "Basic YTo=YTo=", NULL, CREDENTIAL_MALFORMED, NULL, NULL},
+    {"Basic with another alphabet", "Basic YTp-", NULL, CREDENTIAL_MALFORMED, NULL, NULL},
+    {"Basic with more behind", "Basic YTpi YTpi", NULL, CREDENTIAL_MALFORMED, NULL, NULL},
+    {"Basic that is no base64", "Basic a:b", NULL, CREDENTIAL_MALFORMED, NULL, NULL},
+    {"a NUL in the name", "Basic YQBhOmI=", NULL, CREDENTIAL_MALFORMED, NULL, NULL},
+    {"a NUL in the password", "Basic YTpiAGI=", NULL, CREDENTIAL_MALFORMED, NULL, NULL},
+    {"a new line in the name", "Basic YQphOmI=", NULL, CREDENTIAL_MALFORMED, NULL, NULL},
+    {"a scheme that begins so", "Basics YTpi", NULL, CREDENTIAL_NONE, NULL, NULL},
+    {"Bearer", "Bearer T", NULL, CREDENTIAL_BEARER, NULL, "T"},
+    {"Bearer with a colon", "Bearer a:b", NULL, CREDENTIAL_BEARER, NULL, "a:b"},
+    {"Bearer with nothing", "Bearer", NULL, CREDENTIAL_MALFORMED, NULL, NULL},
+    {"a token in the URL", NULL, "T", CREDENTIAL_QUERY, NULL, "T"},
+    {"a name with a password in the URL", NULL, "a:b:c", CREDENTIAL_PASSWORD, "a", "b:c"},
+    {"an empty name in the URL", NULL, ":b", CREDENTIAL_MALFORMED, NULL, NULL},
+    {"an empty password in the URL", NULL, "a:", CREDENTIAL_PASSWORD, "a", ""},
+    {"a malformed header before the URL", "Basic x", "T", CREDENTIAL_MALFORMED, NULL, NULL},
+    {"the header before the URL", "Basic YTpi", "c:d", CREDENTIAL_PASSWORD, "a", "b"},
+    {"another scheme is passed over", "Negotiate YTpi", "T", CREDENTIAL_QUERY, NULL, "T"},
+};
+
+static void
+test_drp(void)
+{
+	for (size_t i = 0; i < ARRAY_LENGTH(drp_rows); i++) {
+		const struct drp_row *row = &drp_rows[i];
+		char *authorization = copy_of(row->authorization), *query = copy_of(row->query);
+		struct credential c;
+
+		credential_find(&c, &(struct credential_source){
+					.authorization = authorization, .query_token = query, .drp = true});
+		free(authorization);
+		free(query);
+		is_int(c.kind, row->kind, "%s: its kind", row->name);
+		is_str(c.name, row->user, "%s: its name", row->name);
+		is_str(c.token, row->token, "%s: its password or token", row->name);
+		credential_clear(&c);
+		if (c.name != NULL)
+			ok(false, "%s: is cleared", row->name);
+	}
+}
+
+/* So does an Authorization header: every octet at every place of every prefix of one. */
+static void
+test_basic_noise(void)
+{
+	static const char header[] = "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==";
+	char text[sizeof(header)];
+	int passwords = 0, malformed = 0;
+
+	for (size_t len = 0; len < sizeof(header); len++) {
+		for (size_t at = 0; at < len; at++) {
+			for (int c = 0; c < 256; c++) {
+				struct credential found;
+				char *copy;
+
+				memcpy(text, header, len);
+				text[len] = '\0';
+				text[at] = (char)c;
+				copy = copy_of(text);
+				credential_find(
+				    &found, &(struct credential_source){.authorization = copy, .drp = true});
+				free(copy);
+				passwords += found.kind == CREDENTIAL_PASSWORD;
+				malformed += found.kind == CREDENTIAL_MALFORMED;
+				credential_clear(&found);
+			}
+		}
+	}
+	ok(passwords > 0 && malformed > 0, "every octet at every place of every prefix of a Basic header");
+}
+
+/* ---- cookies of a web application ---- */
+
+static void
+test_application(void)
+{
+	static const char cookies[] = "sid=S; csrftoken=\"C\"; token=T";
+	struct credential c, copy;
+
+	credential_find(&c, &(struct credential_source){.cookie = cookies, .application = true});
+	is_int(c.kind, CREDENTIAL_APPLICATION, "cookies of a web application are a credential of their own");
+	is_str(c.token, cookies, "all of them");
+	is_str(c.csrf, "C", "with the csrf token");
+	credential_set_name(&c, "ann");
+	credential_set_name(&c, c.name);
+	credential_copy(&copy, &c);
+	credential_clear(&c);
+	ok(copy.kind == CREDENTIAL_APPLICATION && strcmp(copy.token, cookies) == 0 &&
+		strcmp(copy.csrf, "C") == 0 && strcmp(copy.name, "ann") == 0 && copy.context == NULL,
+	    "a copy is its own");
+	credential_clear(&copy);
+	credential_find(&c, &(struct credential_source){.cookie = "", .application = true});
+	is_int(c.kind, CREDENTIAL_NONE, "no cookie is none");
+	credential_clear(&c);
+	credential_find(
+	    &c, &(struct credential_source){.cookie = cookies, .query_token = "Q", .application = true});
+	is_int(c.kind, CREDENTIAL_QUERY, "a token comes before them");
+	credential_clear(&c);
 }
 
 /* A Cookie header comes from anybody: every prefix of one, and every octet in it. */
@@ -107,7 +234,7 @@ test_cookie_noise(void)
 				text[len] = '\0';
 				text[at] = (char)c;
 				copy = copy_of(text);
-				credential_find(&found_one, NULL, NULL, copy);
+				credential_find(&found_one, &(struct credential_source){.cookie = copy});
 				free(copy);
 				found += found_one.kind != CREDENTIAL_NONE;
 				total++;
@@ -121,15 +248,17 @@ test_cookie_noise(void)
 static void
 test_ambient(void)
 {
-	ok(!credential_is_ambient(&(struct credential){CREDENTIAL_NONE, NULL, NULL}),
+	ok(!credential_is_ambient(&(struct credential){.kind = CREDENTIAL_NONE}),
 	    "no credential: not ambient");
-	ok(!credential_is_ambient(&(struct credential){CREDENTIAL_BEARER, NULL, NULL}),
-	    "a header: not ambient");
-	ok(!credential_is_ambient(&(struct credential){CREDENTIAL_QUERY, NULL, NULL}),
-	    "the URL: not ambient");
-	ok(credential_is_ambient(&(struct credential){CREDENTIAL_COOKIE, NULL, NULL}), "a cookie: ambient");
-	ok(credential_is_ambient(&(struct credential){CREDENTIAL_BROWSER_SESSION, NULL, NULL}),
+	ok(!credential_is_ambient(&(struct credential){.kind = CREDENTIAL_BEARER}), "a header: not ambient");
+	ok(!credential_is_ambient(&(struct credential){.kind = CREDENTIAL_QUERY}), "the URL: not ambient");
+	ok(credential_is_ambient(&(struct credential){.kind = CREDENTIAL_COOKIE}), "a cookie: ambient");
+	ok(credential_is_ambient(&(struct credential){.kind = CREDENTIAL_BROWSER_SESSION}),
 	    "a browser's session: ambient");
+	ok(credential_is_ambient(&(struct credential){.kind = CREDENTIAL_APPLICATION}),
+	    "a web application's cookies: ambient");
+	ok(!credential_is_ambient(&(struct credential){.kind = CREDENTIAL_PASSWORD}),
+	    "a name with a password: not ambient");
 }
 
 /* ---- origins ---- */
@@ -211,7 +340,7 @@ static bool
 csrf(enum credential_kind kind, const char *has, const char *brings)
 {
 	char own[16];
-	struct credential c = {kind, NULL, has != NULL ? strcpy(own, has) : NULL};
+	struct credential c = {.kind = kind, .csrf = has != NULL ? strcpy(own, has) : NULL};
 
 	return credential_csrf_matches(&c, brings);
 }
@@ -231,12 +360,19 @@ test_csrf(void)
 	ok(csrf(CREDENTIAL_BEARER, NULL, NULL) && csrf(CREDENTIAL_COOKIE, NULL, "x") &&
 		csrf(CREDENTIAL_QUERY, NULL, NULL),
 	    "other kinds need none");
+	ok(csrf(CREDENTIAL_APPLICATION, NULL, NULL), "a web application without one needs none");
+	ok(csrf(CREDENTIAL_APPLICATION, "secret", "secret") && !csrf(CREDENTIAL_APPLICATION, "secret", "x") &&
+		!csrf(CREDENTIAL_APPLICATION, "secret", NULL),
+	    "one with it does");
 }
 
 int
 main(void)
 {
 	test_find();
+	test_drp();
+	test_basic_noise();
+	test_application();
 	test_cookie_noise();
 	test_ambient();
 	test_origins();

@@ -54,7 +54,7 @@ test_sizes(void)
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		struct span s = frame_of(sizes[i], 'a'),
-			    own = msg_make_frame(MSG_FORM_AWX, NULL, payload_of(sizes[i], 'b'));
+			    own = msg_make_frame(MSG_FORM_AWX, NULL, 0, payload_of(sizes[i], 'b'));
 
 		ok(span_is_frame(s, sizes[i], 'a'), "a frame of %zu octets", sizes[i]);
 		ok(span_is_frame(own, sizes[i], 'b') && own.offset == 0 && own.block != s.block,
@@ -199,7 +199,7 @@ test_sse(void)
 	check_sse("{}", "id: 1.2:3,4\ndata: {}\n\n", "one with its cursor");
 	check_sse(
 	    "{\"a\":\r1,\r\n\n2}", "id: 1.2:3,4\ndata: {\"a\": 1,   2}\n\n", "no line's end ends its data");
-	own = msg_make_frame(MSG_FORM_SSE, NULL, (struct slice){"{}", 2});
+	own = msg_make_frame(MSG_FORM_SSE, NULL, 0, (struct slice){"{}", 2});
 	ok(tap_same_octets(block_data(own.block), own.length, "data: {}\n\n", 10),
 	    "one made alone has no cursor");
 	block_unref(own.block);
@@ -242,7 +242,7 @@ check_broadcast(const char *type, const char *key, const char *payload, const ch
 	char *octets = tap_copy(payload, strlen(payload));
 	struct msg m = {.topic = &topic, .payload = {octets, strlen(payload)}};
 	struct span frame = msg_frame(&m, MSG_FORM_BROADCAST), again = msg_frame(&m, MSG_FORM_BROADCAST),
-		    own = msg_make_frame(MSG_FORM_BROADCAST, &topic, m.payload);
+		    own = msg_make_frame(MSG_FORM_BROADCAST, &topic, 0, m.payload);
 	uint8_t header[WS_FRAME_HEADER_MAX];
 	size_t len = ws_frame_header(header, strlen(want));
 	const uint8_t *p = block_data(frame.block) + frame.offset;

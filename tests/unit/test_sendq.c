@@ -30,11 +30,19 @@ static struct stream got, want;
 
 static int woken;
 
+static struct span
+on_lost(struct sendq *q, const struct ticket *ticket)
+{
+	return (struct span){0};
+}
+
 static void
 on_wake(struct sendq *q)
 {
 	woken++;
 }
+
+static const struct sendq_ops queue_ops = {.wake = on_wake, .lost = on_lost};
 
 static void
 streams_reset(void)
@@ -153,7 +161,7 @@ test_spans(void)
 	struct sendq q;
 
 	streams_reset();
-	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
+	sendq_init(&q, MSG_FORM_AWX, &queue_ops);
 	for (int i = 0; i < 100; i++)
 		push_one(&q, 20, 'a');
 	is_int(q.count, 1, "a hundred frames in a row are one item");
@@ -185,8 +193,8 @@ test_gaps(void)
 
 	streams_reset();
 	pair_open(fds);
-	sendq_init(&all, MSG_FORM_AWX, on_wake, NULL);
-	sendq_init(&some, MSG_FORM_AWX, on_wake, NULL);
+	sendq_init(&all, MSG_FORM_AWX, &queue_ops);
+	sendq_init(&some, MSG_FORM_AWX, &queue_ops);
 	push(both, 2, 20, 'a');
 	before = want.len;
 	push_one(&all, 30, 'b');
@@ -211,7 +219,7 @@ test_growth(void)
 
 	streams_reset();
 	pair_open(fds);
-	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
+	sendq_init(&q, MSG_FORM_AWX, &queue_ops);
 	for (int i = 0; i < 20; i++)
 		push_octets(&q, "pong");
 	is_int(q.count, 1, "small copies share a block");
@@ -252,7 +260,7 @@ test_empty(void)
 	int fds[2];
 
 	pair_open(fds);
-	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
+	sendq_init(&q, MSG_FORM_AWX, &queue_ops);
 	is_int(sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent), SENDQ_EMPTY,
 	    "an empty queue has nothing to send");
 	is_int((long long)sent, 0, "and sends nothing");
@@ -279,8 +287,8 @@ test_stream(size_t read_most)
 	streams_reset();
 	pair_open(fast_fds);
 	pair_open(slow_fds);
-	sendq_init(&fast, MSG_FORM_AWX, on_wake, NULL);
-	sendq_init(&slow, MSG_FORM_AWX, on_wake, NULL);
+	sendq_init(&fast, MSG_FORM_AWX, &queue_ops);
+	sendq_init(&slow, MSG_FORM_AWX, &queue_ops);
 	for (int i = 0; i < 500; i++) {
 		size_t len =
 		    tap_random(&random, 20) == 0 ? tap_random(&random, 90000) : tap_random(&random, 500);
@@ -316,7 +324,7 @@ test_many_items(void)
 	streams_reset();
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) != 0)
 		abort();
-	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
+	sendq_init(&q, MSG_FORM_AWX, &queue_ops);
 	for (int i = 0; i < 1000; i++)
 		push_octets(&q, i % 2 == 0 ? "a" : "bc");
 	is_int(sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent), SENDQ_EMPTY,
@@ -360,7 +368,7 @@ test_share(void)
 		skip("no TCP on the loopback interface");
 		return;
 	}
-	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
+	sendq_init(&q, MSG_FORM_AWX, &queue_ops);
 	memset(text, 'a', sizeof(text) - 1);
 	for (int i = 0; i < 200; i++) {
 		text[i] = 'b';
@@ -390,7 +398,7 @@ test_truncate(void)
 
 	streams_reset();
 	pair_open(fds);
-	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
+	sendq_init(&q, MSG_FORM_AWX, &queue_ops);
 	push_one(&q, 90000, 'a');
 	head_end = want.len;
 	is_int(sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent), SENDQ_BLOCKED,
@@ -444,8 +452,8 @@ test_ticket_place(struct pg_query_pool *pool, int fds[2])
 	size_t sent = 0;
 
 	streams_reset();
-	sendq_init(&first, MSG_FORM_AWX, on_wake, NULL);
-	sendq_init(&second, MSG_FORM_AWX, on_wake, NULL);
+	sendq_init(&first, MSG_FORM_AWX, &queue_ops);
+	sendq_init(&second, MSG_FORM_AWX, &queue_ops);
 	push_one(&first, 10, 'a');
 	push_ticket(&first, t);
 	push_ticket(&first, later);
@@ -487,7 +495,7 @@ test_ticket_truncate(struct pg_query_pool *pool, int fds[2])
 	size_t sent = 0;
 
 	streams_reset();
-	sendq_init(&q, MSG_FORM_AWX, on_wake, NULL);
+	sendq_init(&q, MSG_FORM_AWX, &queue_ops);
 	push_ticket(&q, t);
 	sendq_push_octets(&q, "behind", 6);
 	is_int(sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent), SENDQ_WAITING,
