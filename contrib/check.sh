@@ -73,6 +73,7 @@ want_to_test() {
     want git -- has git
     want openssl -- has openssl
     want libc-ares2 -- eval '[ -x /usr/sbin/pgbouncer ] || ls /usr/lib/*/libcares.so.2 >/dev/null 2>&1'
+    want liblua5.3-0 libopentracing-c-wrapper0 -- eval '[ -x /usr/sbin/haproxy ] || ls /usr/lib/*/libopentracing-c-wrapper.so.0 >/dev/null 2>&1'
     want iproute2 -- has ip
     want faketime -- eval 'ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1'
     # PostgreSQL's development files bring pg_regress for its own version.
@@ -257,6 +258,9 @@ if [ -e tests/e2e/package.json ] && ! run "$build/npm.log" install_npm; then
 fi
 if ! run "$build/nginx.log" install_program nginx PGRELAY_NGINX; then
     broken 'nginx for the tests' "$build/nginx.log"
+fi
+if ! run "$build/haproxy.log" install_program haproxy PGRELAY_HAPROXY; then
+    broken 'haproxy for the tests' "$build/haproxy.log"
 fi
 if ! run "$build/pgbouncer.log" install_program pgbouncer PGRELAY_PGBOUNCER; then
     broken 'pgbouncer for the tests' "$build/pgbouncer.log"

@@ -11,7 +11,7 @@ usage() {
 Usage: sh contrib/quickstart.sh [--once] [--database CONNINFO]
 
 Installs what is missing (on Debian, by apt), builds pgrelay into ./build, starts a private PostgreSQL server and a
-pgrelay node on free ports of 127.0.0.1, runs a demo job and follows it live over a WebSocket. It stays up for you to
+pgrelay node on free ports of 127.0.0.1, with TLS and without, runs a demo job and follows it live over a WebSocket. It stays up for you to
 try things, until Ctrl-C ends all of it and removes the private server.
 
   --once                end when the demo job has ended: with status 0 only when it was successful and each of its
@@ -97,7 +97,7 @@ end_all() {
     end TERM "$node"
     end INT "$server"
     [ -z "$cluster" ] || rm -rf "$cluster"
-    [ -z "$home" ] || rm -f "$home/env" "$home/cluster" "$home/pipe"
+    [ -z "$home" ] || rm -f "$home/env" "$home/cluster" "$home/pipe" "$home/pgrelay.key"
 }
 
 interrupted() {
@@ -173,7 +173,7 @@ take_home() {
     if [ -s "$home/cluster" ]; then
         rm -rf "$(cat "$home/cluster")"
     fi
-    rm -f "$home"/env "$home"/cluster "$home"/pipe "$home"/*.log "$home"/*.out
+    rm -f "$home"/env "$home"/cluster "$home"/pipe "$home"/pgrelay.key "$home"/*.log "$home"/*.out
 }
 
 server_up() { "$psql" -XAtq -d "host=$cluster/socket port=$port dbname=postgres user=pgrelay" -c '' >/dev/null 2>&1; }
@@ -224,11 +224,13 @@ start_server() {
     fail "PostgreSQL did not start; the whole log is $home/postgresql.log"
 }
 
-node_up() { grep -q ': listening on ' "$home/node.log" && grep -q ': hearing events ' "$home/node.log"; }
+node_up() { grep -q ': listening on .* with TLS$' "$home/node.log" && grep -q ': hearing events ' "$home/node.log"; }
 node_settled() { node_up || ! alive "$node"; }
 
 start_node() {
-    in_background "$home/node.log" TERM "$build/pgrelay" serve --listen 127.0.0.1:0
+    logged "$home/cert.log" "$build/pgrelay" cert --force --out "$home"
+    in_background "$home/node.log" TERM "$build/pgrelay" serve --listen 127.0.0.1:0 --listen-tls 127.0.0.1:0 \
+        --tls-cert-file "$home/pgrelay.crt" --tls-key-file "$home/pgrelay.key"
     node=$!
     if ! eventually 30 node_settled || ! alive "$node"; then
         tail -n 20 "$home/node.log" >&2
@@ -236,7 +238,8 @@ start_node() {
     fi
     address=$(sed -n 's/.*: listening on \([^ ]*\)$/\1/p' "$home/node.log")
     url=ws://$address/websocket/
-    echo "node            http://$address/; log: $home/node.log"
+    tls_url=https://$(sed -n 's/.*: listening on \([^ ]*\) with TLS$/\1/p' "$home/node.log")
+    echo "node            http://$address/ and $tls_url/; log: $home/node.log"
 }
 
 make_access() {
@@ -254,6 +257,8 @@ export PGRELAY_CONFIG=/dev/null
 export PGRELAY_DATABASE='$(echo "$database" | sed "s/'/'\\\\''/g")'
 export PGRELAY_URL='$url'
 export PGRELAY_TOKEN='$token'
+export RS_ENDPOINT='$tls_url'
+export RS_TOKEN='$token'
 TEXT
     )
     # shellcheck source=/dev/null
@@ -270,6 +275,10 @@ To see every job from elsewhere on this host, paste this into a browser's consol
   ws = new WebSocket("$url?token=$token"); ws.onmessage = e => console.log(e.data); ws.onopen = () => ws.send('$groups')
 or this into a terminal (Debian's package python3-websocket):
   /usr/bin/python3 -c 'import websocket; ws = websocket.create_connection("$url?token=$token"); ws.send("""$groups"""); [print(m, flush=True) for m in ws]'
+
+With TLS, which clients of Digital Rebar want, the authority to trust is $home/pgrelay-ca.crt:
+  curl -sN --cacert $home/pgrelay-ca.crt -H "Authorization: Bearer $token" '$tls_url/events?groups=jobs-status_changed'
+  RS_ENDPOINT=$tls_url RS_TOKEN=$token drpcli events watch 'jobs.*.*'
 
 TEXT
 }

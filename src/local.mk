@@ -113,9 +113,13 @@ pgrelay_SOURCES = %D%/main.c \
 	%D%/cli/cli_table.c %D%/cli/cli_table.h \
 	%D%/cli/cli_serve.c \
 	%D%/cli/cli_schema.c \
-	%D%/cli/cli_check.c \
+	%D%/cli/cli_check.c %D%/cli/check.h \
+	%D%/cli/check_tls.c \
+	%D%/cli/check_cluster.c \
 	%D%/cli/cli_token.c \
+	%D%/cli/cli_password.c \
 	%D%/cli/cli_grant.c \
+	%D%/cli/cli_cert.c \
 	%D%/cli/cli_emit.c \
 	%D%/cli/cli_node.c %D%/cli/cli_node.h \
 	%D%/cli/cli_run.c \

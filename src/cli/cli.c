@@ -14,11 +14,13 @@ static const struct cli_command cli_commands[] = {
     {"schema", "installs, upgrades, prints or removes the SQL schema", cli_schema},
     {"check", "proves that settings, database and schema fit together", cli_check},
     {"token", "makes, lists and revokes tokens", cli_token},
+    {"password", "sets and removes users' passwords", cli_password},
     {"grant", "says what users may see", cli_grant},
     {"emit", "emits one event", cli_emit},
     {"run", "runs a command as a job whose output is followed live", cli_run},
     {"watch", "follows groups in the terminal", cli_watch},
     {"status", "shows the nodes of the cluster and the links between them", cli_status},
+    {"cert", "makes a certificate for serving TLS", cli_cert},
     {"config", "shows, checks and describes the settings", cli_config},
     {NULL, NULL, NULL},
 };

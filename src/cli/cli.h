@@ -12,11 +12,13 @@ int cli_serve(int argc, char **argv);
 int cli_schema(int argc, char **argv);
 int cli_check(int argc, char **argv);
 int cli_token(int argc, char **argv);
+int cli_password(int argc, char **argv);
 int cli_grant(int argc, char **argv);
 int cli_emit(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_watch(int argc, char **argv);
 int cli_status(int argc, char **argv);
+int cli_cert(int argc, char **argv);
 int cli_config(int argc, char **argv);
 
 #endif

@@ -3,6 +3,7 @@
  * it, so a failure that leaves the rest without ground ends the list.
  */
 #include "config.h"
+#include "cli/check.h"
 #include "cli/cli.h"
 #include "cli/cli_args.h"
 #include "cli/cli_db.h"
@@ -26,16 +27,10 @@
 #define CHECK_CLOCK_S       1.0
 #define CHECK_CLOCK_TRIES   5
 
-struct check {
-	const char *name;
-	const struct cli_args *args;
-	struct pg_sync *db;
-	bool failed; /* any so far */
-};
-
 /* ---- lines ---- */
 
-static bool __attribute__((format(printf, 2, 3))) check_ok(struct check *c, const char *fmt, ...)
+bool
+check_ok(struct check *c, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -47,7 +42,7 @@ static bool __attribute__((format(printf, 2, 3))) check_ok(struct check *c, cons
 	return true;
 }
 
-static bool __attribute__((format(printf, 3, 4)))
+bool
 check_fail(struct check *c, const char *hint, const char *fmt, ...)
 {
 	va_list ap;
@@ -63,7 +58,7 @@ check_fail(struct check *c, const char *hint, const char *fmt, ...)
 	return false;
 }
 
-static bool
+bool
 check_fail_db(struct check *c, const struct pg_sync *db)
 {
 	return check_fail(c, cli_db_hint(db), "%s", pg_sync_error(db)->message);
@@ -200,26 +195,30 @@ check_channel(struct check *c)
 	return check_ok(c, "\"%s\"", conf.channel);
 }
 
-/* What a node calls; the two functions that can be replaced are named by the settings. */
+/* What a node calls; those that can be replaced are named by the settings. */
 static bool
 check_privileges(struct check *c)
 {
 	static const char sql[] =
 	    "SELECT string_agg(lacking.name, ', ') FROM"
-	    " (SELECT f.name FROM unnest(ARRAY[$1 || '(text)', $2 || '(bigint, text[])', 'pgrelay.version()',"
+	    " (SELECT f.name FROM unnest(ARRAY[$1 || '(text)', $2 || '(bigint, text[])',"
+	    " $3 || '(text, text)', $4 || '(text)', 'pgrelay.version()',"
 	    " 'pgrelay.setting_get(text)', 'pgrelay.event_payload(bigint, text)', 'pgrelay.log_rotate()',"
 	    " 'pgrelay.job_status(text[])', 'pgrelay.health()', 'pgrelay.epoch()', "
 	    "'pgrelay.announce_wanted()',"
 	    " 'pgrelay.log_read(pg_snapshot, pg_snapshot, pg_snapshot, pg_snapshot, text[], text[], text[])',"
 	    " 'pgrelay.log_covers(pg_snapshot, pg_snapshot, bigint, bigint)',"
-	    " 'pgrelay.announce(pg_snapshot, boolean)', 'pgrelay.publish(text, jsonb)']) AS f (name)"
+	    " 'pgrelay.announce(pg_snapshot, boolean)', 'pgrelay.publish(text, jsonb)',"
+	    " 'pgrelay.authorize_publish(bigint, text[])', 'pgrelay.token_issue(bigint, interval, bigint)',"
+	    " 'pgrelay.connections_changed(text, jsonb)']) AS f (name)"
 	    " WHERE NOT coalesce(has_function_privilege(to_regprocedure(f.name)::oid, 'EXECUTE'), false)"
 	    " UNION ALL SELECT t.name FROM unnest(ARRAY['pgrelay.event', 'pgrelay.event_type']) AS t (name)"
 	    " WHERE NOT has_table_privilege(t.name, 'SELECT')) lacking";
 	const char *lacking;
 
-	if (!pg_sync_query(
-		c->db, sql, 2, (const char *const[]){conf.authenticate_function, conf.authorize_function}))
+	if (!pg_sync_query(c->db, sql, 4,
+		(const char *const[]){conf.authenticate_function, conf.authorize_function,
+		    conf.authenticate_password_function, conf.authenticate_name_function}))
 		return check_fail_db(c, c->db);
 	lacking = pg_sync_text(c->db, 0, 0);
 	if (lacking != NULL)
@@ -446,6 +445,7 @@ static const struct check_step {
 	bool (*run)(struct check *c);
 } check_steps[] = {
     {"settings", check_settings},
+    {"TLS", check_tls},
     {"connection", check_connection},
     {"server", check_server},
     {"primary", check_primary},
@@ -460,6 +460,7 @@ static const struct check_step {
     {"log persistence", check_persistence},
     {"commit order", check_commit_order},
     {"clock", check_clock},
+    {"cluster", check_cluster},
 };
 
 int

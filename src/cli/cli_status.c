@@ -117,6 +117,18 @@ cli_status_add_links(struct cli_table *t, const json_t *node)
 	}
 }
 
+static bool
+cli_status_has_links(const json_t *nodes)
+{
+	const json_t *node;
+	size_t i;
+
+	json_array_foreach (nodes, i, node)
+		if (json_array_size(json_object_get(node, "links")) > 0)
+			return true;
+	return false;
+}
+
 static void
 cli_status_print_links(const json_t *nodes)
 {
@@ -126,13 +138,12 @@ cli_status_print_links(const json_t *nodes)
 	const json_t *node;
 	size_t i;
 
+	if (!cli_status_has_links(nodes))
+		return;
 	cli_status_add_heads(&t, heads);
 	json_array_foreach (nodes, i, node)
 		cli_status_add_links(&t, node);
-	if (t.count > t.columns)
-		putchar('\n');
-	else
-		t.count = 0;
+	putchar('\n');
 	cli_table_print(&t);
 }
 

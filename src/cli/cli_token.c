@@ -92,7 +92,7 @@ static const char cli_token_rows_sql[] =
 static const char cli_token_json_sql[] =
     "SELECT coalesce(json_agg(json_build_object('id', t.id, 'user', u.name, 'created', t.created, 'expires', "
     "t.expires,"
-    " 'description', t.description) ORDER BY t.id), '[]')" CLI_TOKEN_FROM;
+    " 'description', t.description, 'origin', t.origin) ORDER BY t.id), '[]')" CLI_TOKEN_FROM;
 
 static int
 cli_token_list(int argc, char **argv)
@@ -132,7 +132,9 @@ cli_token_revoke(int argc, char **argv)
 {
 	static const struct cli_usage usage = {.command = "token revoke",
 	    .operands = "ID",
-	    .text = "Revokes the token that token list shows under ID. It is refused from now on.",
+	    .text = "Revokes the token that token list shows under ID. It is refused from now on, and so are "
+		    "those "
+		    "that a node has issued\nto who showed it.",
 	    .operands_min = 1,
 	    .operands_max = 1};
 	struct cli_args args;

@@ -760,7 +760,8 @@ cli_watch(int argc, char **argv)
 		&w.until_finished, NULL},
 	    {"json", NULL, "print each message as it came, one a line", NULL, &w.json, NULL},
 	    {"url", "URL",
-		"the node: ws://HOST:PORT, several tried in turn; without it $PGRELAY_URL, else the setting "
+		"the node: ws://HOST:PORT or http://HOST:PORT, with TLS wss or https; several are tried in "
+		"turn; without it $PGRELAY_URL, else the setting "
 		"listen",
 		NULL, NULL, &urls},
 	    {"token", "TOKEN", "who you are; without it $PGRELAY_TOKEN", &token, NULL, NULL},

@@ -189,6 +189,12 @@ heartbeat_node(void)
 	return heartbeat.node;
 }
 
+const char *
+heartbeat_host(void)
+{
+	return heartbeat.host;
+}
+
 uint64_t
 heartbeat_boot(void)
 {
@@ -237,7 +243,8 @@ heartbeat_has_ended(void)
 void
 heartbeat_free(void)
 {
-	event_free(heartbeat.timer);
+	if (heartbeat.timer != NULL)
+		event_free(heartbeat.timer);
 	free(heartbeat.node);
 	free(heartbeat.host);
 	memset(&heartbeat, 0, sizeof(heartbeat));
@@ -357,18 +364,29 @@ heartbeat_take(struct beat *b, const json_t *json)
 		heartbeat_send_online();
 }
 
+json_t *
+heartbeat_read(const char *payload, size_t len, struct beat *beat)
+{
+	json_t *json = json_loadb(payload, len, 0, NULL);
+
+	if (!heartbeat_parse(json, beat)) {
+		json_decref(json);
+		return NULL;
+	}
+	if (!beat->awx)
+		heartbeat_verify(beat, payload, len);
+	return json;
+}
+
 void
 heartbeat_receive(const char *payload, size_t len)
 {
-	json_t *json = json_loadb(payload, len, 0, NULL);
 	struct beat beat;
+	json_t *json = heartbeat_read(payload, len, &beat);
 
-	if (heartbeat_parse(json, &beat)) {
-		if (!beat.awx)
-			heartbeat_verify(&beat, payload, len);
+	if (json != NULL)
 		heartbeat_take(&beat, json);
-	} else {
+	else
 		metrics[METRIC_HEARTBEATS_MALFORMED_TOTAL]++;
-	}
 	json_decref(json);
 }

@@ -9,12 +9,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct beat;
+struct json_t;
 struct pg_listen;
 
 /* This node's id and its boot: random, another one each time it starts. address is HOST:PORT, or
  * wss://HOST:PORT, as others reach this node; a wildcard goes out as null. */
 void heartbeat_init(const char *address);
 const char *heartbeat_node(void);
+/* Where others are told to reach it; NULL for a wildcard. */
+const char *heartbeat_host(void);
 uint64_t heartbeat_boot(void);
 /* Sends one each probe_interval. */
 void heartbeat_start(struct pg_listen *listen);
@@ -32,6 +36,10 @@ void heartbeat_stop(void);
 bool heartbeat_has_ended(void);
 /* Frees what it holds. */
 void heartbeat_free(void);
+
+/* Reads one, and its signature, into *beat, whose texts are the value's that is returned; the caller releases
+ * that with json_decref(). NULL: it is none. */
+struct json_t *heartbeat_read(const char *payload, size_t len, struct beat *beat);
 
 /* What came on the heartbeat channel, from whomever. */
 void heartbeat_receive(const char *payload, size_t len);

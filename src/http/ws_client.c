@@ -31,6 +31,7 @@
 #include <strings.h>
 
 #define WS_CLIENT_MAGIC       0xc11e47f5u
+#define WS_CLIENT_PATH        "/websocket"
 #define WS_CLIENT_CONNECT_MS  10000
 #define WS_CLIENT_READ_MAX    (256 * 1024) /* octets taken off the socket at once */
 #define WS_CLIENT_CLOSE_MS    2000
@@ -91,15 +92,23 @@ static void ws_client_connect(struct ws_client *c);
 /* ---- URLs ---- */
 
 static bool
+ws_client_scheme_is(const char *scheme, const char *one, const char *other)
+{
+	return strcasecmp(scheme, one) == 0 || strcasecmp(scheme, other) == 0;
+}
+
+static bool
 ws_client_url_check(const struct evhttp_uri *uri, char **error)
 {
 	const char *scheme = uri != NULL ? evhttp_uri_get_scheme(uri) : NULL;
 	const char *host = uri != NULL ? evhttp_uri_get_host(uri) : NULL;
 
-	bool known = scheme != NULL && (strcasecmp(scheme, "ws") == 0 || strcasecmp(scheme, "wss") == 0);
+	bool known = scheme != NULL && (ws_client_scheme_is(scheme, "ws", "wss") ||
+					   ws_client_scheme_is(scheme, "http", "https"));
 
 	if (!known || host == NULL || *host == '\0')
-		*error = mem_strdup("a WebSocket URL is wanted: ws://HOST:PORT or wss://HOST:PORT");
+		*error = mem_strdup(
+		    "the URL of a node is wanted: ws://HOST:PORT or wss://HOST:PORT, http:// or https://");
 	else if (evhttp_uri_get_userinfo(uri) != NULL)
 		*error = mem_strdup("a URL with a user's name is not supported: the token says who you are");
 	else
@@ -125,16 +134,32 @@ ws_client_url_new(
 	return url;
 }
 
+/* Of http and https it is where the node is, and may be below a proxy's path. The caller releases it. */
+static char *
+ws_client_url_path(const struct evhttp_uri *uri)
+{
+	bool http = ws_client_scheme_is(evhttp_uri_get_scheme(uri), "http", "https");
+	const char *path = evhttp_uri_get_path(uri) != NULL ? evhttp_uri_get_path(uri) : "";
+	size_t len = strlen(path), bare = len > 0 && path[len - 1] == '/' ? len - 1 : len;
+
+	if (bare > 0 &&
+	    (!http || (bare >= strlen(WS_CLIENT_PATH) && strncmp(path + bare - strlen(WS_CLIENT_PATH),
+							     WS_CLIENT_PATH, strlen(WS_CLIENT_PATH)) == 0)))
+		return mem_strdup(path);
+	return mem_printf("%.*s" WS_CLIENT_PATH "/", (int)bare, path);
+}
+
 static struct ws_client_url *
 ws_client_url_of(const struct evhttp_uri *uri)
 {
-	bool tls = strcasecmp(evhttp_uri_get_scheme(uri), "wss") == 0;
-	const char *path = evhttp_uri_get_path(uri);
+	bool tls = ws_client_scheme_is(evhttp_uri_get_scheme(uri), "wss", "https");
 	int port = evhttp_uri_get_port(uri) > 0 ? evhttp_uri_get_port(uri) : tls ? 443 : 80;
+	char *path = ws_client_url_path(uri);
+	struct ws_client_url *url =
+	    ws_client_url_new(tls, evhttp_uri_get_host(uri), NULL, port, path, evhttp_uri_get_query(uri));
 
-	if (path == NULL || *path == '\0' || strcmp(path, "/") == 0)
-		path = "/websocket/";
-	return ws_client_url_new(tls, evhttp_uri_get_host(uri), NULL, port, path, evhttp_uri_get_query(uri));
+	free(path);
+	return url;
 }
 
 struct ws_client_url *

@@ -15,8 +15,9 @@
 struct ws_client;
 struct ws_client_url;
 
-/* ws:// or wss://HOST[:PORT][/PATH][?QUERY]; the path of a node where there is none. NULL: *error holds the
- * reason, to be released with free(). */
+/* ws:// or wss://HOST[:PORT][/PATH][?QUERY]; the path of a node where there is none. With http:// or https://,
+ * which mean the same, PATH is where the node is, with or without the end that a WebSocket's has. NULL: *error
+ * holds the reason, to be released with free(). */
 struct ws_client_url *ws_client_url_parse(const char *text, char **error);
 /* The same from its parts; address is dialled for the host, where the host is a name that is known already
  * (NULL: the system resolves it, which may block). */

@@ -226,6 +226,17 @@ pg_sync_server_version(const struct pg_sync *pg)
 	return PQserverVersion(pg->conn);
 }
 
+char *
+pg_sync_encrypt_password(struct pg_sync *pg, const char *password)
+{
+	char *verifier = PQencryptPasswordConn(pg->conn, password, "", "scram-sha-256");
+
+	pg_sync_forget(pg);
+	if (verifier == NULL)
+		pg_sync_take_error(pg);
+	return verifier;
+}
+
 /* ---- notifications ---- */
 
 static bool
@@ -241,24 +252,48 @@ pg_sync_seen(struct pg_sync *pg, const char *channel, const char *payload)
 	return seen;
 }
 
+/* Waits for something to come. False: it is time, or the session is lost, then there is an error. */
+static bool
+pg_sync_hear(struct pg_sync *pg, int64_t end_us)
+{
+	struct pollfd fd = {.fd = PQsocket(pg->conn), .events = POLLIN};
+	int64_t left_us = end_us - loop_now_us();
+
+	if (left_us <= 0)
+		return false;
+	if (poll(&fd, 1, (int)(left_us / 1000) + 1) < 0 && errno != EINTR)
+		return false;
+	if (PQconsumeInput(pg->conn))
+		return true;
+	pg_sync_take_error(pg);
+	return false;
+}
+
 bool
 pg_sync_wait(struct pg_sync *pg, const char *channel, const char *payload, long timeout_ms)
 {
-	int64_t end_us = loop_now_us() + (int64_t)timeout_ms * 1000, left_us;
+	int64_t end_us = loop_now_us() + (int64_t)timeout_ms * 1000;
 
 	pg_sync_forget(pg);
-	while (!pg_sync_seen(pg, channel, payload)) {
-		struct pollfd fd = {.fd = PQsocket(pg->conn), .events = POLLIN};
-
-		left_us = end_us - loop_now_us();
-		if (left_us <= 0)
+	while (!pg_sync_seen(pg, channel, payload))
+		if (!pg_sync_hear(pg, end_us))
 			return false;
-		if (poll(&fd, 1, (int)(left_us / 1000) + 1) < 0 && errno != EINTR)
-			return false;
-		if (!PQconsumeInput(pg->conn)) {
-			pg_sync_take_error(pg);
-			return false;
-		}
-	}
 	return true;
+}
+
+bool
+pg_sync_gather(struct pg_sync *pg, const char *channel, long time_ms, pg_sync_take take, void *arg)
+{
+	int64_t end_us = loop_now_us() + (int64_t)time_ms * 1000;
+	PGnotify *n;
+
+	pg_sync_forget(pg);
+	do {
+		while ((n = PQnotifies(pg->conn)) != NULL) {
+			if (strcmp(n->relname, channel) == 0)
+				take(arg, n->extra);
+			PQfreemem(n);
+		}
+	} while (pg_sync_hear(pg, end_us));
+	return *pg->error.message == '\0';
 }

@@ -45,6 +45,16 @@ const char *pg_sync_text(const struct pg_sync *pg, int row, int column);
 bool pg_sync_wait(struct pg_sync *pg, const char *channel, const char *payload, long timeout_ms)
     __attribute__((warn_unused_result));
 
+/* Hands on what comes on the channel until the time is over. False: the session is lost, there is an error.
+ */
+typedef void (*pg_sync_take)(void *arg, const char *payload);
+bool pg_sync_gather(struct pg_sync *pg, const char *channel, long time_ms, pg_sync_take take, void *arg)
+    __attribute__((warn_unused_result));
+
+/* A password as PostgreSQL keeps it (SCRAM-SHA-256), made here, so that it need not travel. NULL: there is an
+ * error. The caller releases it with free(). */
+char *pg_sync_encrypt_password(struct pg_sync *pg, const char *password) __attribute__((warn_unused_result));
+
 const struct pg_sync_error *pg_sync_error(const struct pg_sync *pg);
 /* As libpq tells it, 150004; 0 when not connected. */
 int pg_sync_server_version(const struct pg_sync *pg);

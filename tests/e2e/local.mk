@@ -32,6 +32,7 @@ E2E_TESTS = \
 	%D%/test_groups.py \
 	%D%/test_serve.py \
 	%D%/test_cli.py \
+	%D%/test_cert.py \
 	%D%/test_awx_relay.py \
 	%D%/test_clients.py \
 	%D%/test_browser.py \

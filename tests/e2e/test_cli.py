@@ -4,15 +4,20 @@ import contextlib
 import itertools
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
+import termios
+import threading
+import time
 
-from harness import PGRELAY, Sql, clean_environment, eventually, main, need, pg_program, site
+from harness import PGRELAY, Sql, clean_environment, die_with_parent, eventually, main, need, pg_program, quote, site
 from faults import with_clock, with_settings
+from mesh import SECRET, start
 from test_pooler import PgBouncer
 
-COMMANDS = ["serve", "schema", "check", "token", "grant", "emit", "run", "watch", "config"]
+COMMANDS = ["serve", "schema", "check", "token", "grant", "emit", "run", "watch", "config", "password", "cert"]
 numbers = itertools.count(1)
 
 
@@ -175,12 +180,13 @@ def test_schema_install_makes_the_roles_once_for_all_databases():
 
 # ---- check ----
 
-CHECKS = ["settings", "connection", "server", "primary", "encoding", "schema", "channel", "privileges", "LISTEN", "NOTIFY queue", "log",
-          "log rotation", "log persistence", "commit order", "clock"]
+CHECKS = ["settings", "TLS", "connection", "server", "primary", "encoding", "schema", "channel", "privileges", "LISTEN", "NOTIFY queue", "log",
+          "log rotation", "log persistence", "commit order", "clock", "cluster"]
 
 
 def check(*failing, user="node", env=None):
     """Runs it: name -> text, with the hint behind. Exactly these fail, each with a hint, and the exit status tells."""
+    env = {"PGRELAY_PROBE_INTERVAL": "50ms", **(env or {})}  # it listens to other nodes for two of these
     text = site.pgrelay("check", user=user, env=env, status=1 if failing else 0).stdout
     lines = re.findall(r"^(ok  |FAIL) ([^:\n]+): (.*)\n((?:     hint: .*\n)?)", text, re.M)
     assert "".join(f"{result} {name}: {said}\n{hint}" for result, name, said, hint in lines) == text, text
@@ -206,7 +212,7 @@ def test_check_proves_a_deployment():
 
 def test_check_of_a_database_that_is_not_there():
     said = check("connection", env={"PGRELAY_DATABASE": "host=127.0.0.1 port=1"})
-    assert "refused" in said["connection"] and "--database" in said["connection"] and list(said) == CHECKS[:2], said
+    assert "refused" in said["connection"] and "--database" in said["connection"] and list(said) == CHECKS[:3], said
 
 
 def test_check_of_a_database_without_the_schema():
@@ -248,7 +254,13 @@ def test_check_of_privileges():
         ("EXECUTE ON FUNCTION pgrelay.announce(pg_snapshot, boolean)", "pgrelay.announce(", ()),
         ("EXECUTE ON FUNCTION pgrelay.announce_wanted()", "pgrelay.announce_wanted", ()),
         ("EXECUTE ON FUNCTION pgrelay.event_payload(bigint, text)", "pgrelay.event_payload", ()),
-        ("EXECUTE ON FUNCTION pgrelay.authenticate(text)", "pgrelay.authenticate", ()),
+        ("EXECUTE ON FUNCTION pgrelay.authenticate(text)", "pgrelay.authenticate(text)", ()),
+        ("EXECUTE ON FUNCTION pgrelay.authenticate_password(text, text)", "pgrelay.authenticate_password(text, text)", ()),
+        ("EXECUTE ON FUNCTION pgrelay.authenticate_name(text)", "pgrelay.authenticate_name(text)", ()),
+        ("EXECUTE ON FUNCTION pgrelay.authorize(bigint, text[])", "pgrelay.authorize(bigint, text[])", ()),
+        ("EXECUTE ON FUNCTION pgrelay.authorize_publish(bigint, text[])", "pgrelay.authorize_publish", ()),
+        ("EXECUTE ON FUNCTION pgrelay.token_issue(bigint, interval, bigint)", "pgrelay.token_issue", ()),
+        ("EXECUTE ON FUNCTION pgrelay.connections_changed(text, jsonb)", "pgrelay.connections_changed", ()),
         ("EXECUTE ON FUNCTION pgrelay.health()", "pgrelay.health", ("log", "log rotation")),
         ("SELECT ON pgrelay.event", "pgrelay.event", ()),
         ("SELECT ON pgrelay.event_type", "pgrelay.event_type", ()),
@@ -256,6 +268,18 @@ def test_check_of_privileges():
         with changed(f"REVOKE {right} FROM pgrelay_node", f"GRANT {right} TO pgrelay_node"):
             said = check("privileges", *failing)
         assert f"may not use {name}" in said["privileges"] and "GRANT pgrelay_node" in said["privileges"], said
+
+
+def test_check_of_functions_of_one_s_own():
+    for setting, arguments in (("AUTHENTICATE", "text"), ("AUTHENTICATE_PASSWORD", "text, text"), ("AUTHENTICATE_NAME", "text"),
+                               ("AUTHORIZE", "bigint, text[]")):
+        env = {f"PGRELAY_{setting}_FUNCTION": "public.mine"}
+        assert f"may not use public.mine({arguments})" in check("privileges", env=env)["privileges"]
+        site.sql(f"CREATE FUNCTION public.mine({arguments}) RETURNS void LANGUAGE sql AS ''")
+        with changed(f"REVOKE EXECUTE ON FUNCTION public.mine({arguments}) FROM PUBLIC", f"DROP FUNCTION public.mine({arguments})"):
+            assert "public.mine" in check("privileges", env=env)["privileges"]
+            site.sql(f"GRANT EXECUTE ON FUNCTION public.mine({arguments}) TO node")
+            check(env=env)
 
 
 def test_check_through_a_pooler_in_transaction_mode():
@@ -375,6 +399,85 @@ def test_check_of_the_commit_order():
     assert "commits (track_commit_timestamp is on)" in check()["commit order"]
 
 
+# ---- check of the cluster ----
+
+
+def cluster(*failing, secret=None, **settings):
+    """What is said of it after a second of listening."""
+    env = {f"PGRELAY_{name.upper()}": value for name, value in settings.items()}
+    return check(*failing, env={"PGRELAY_PROBE_INTERVAL": "500ms", **({"PGRELAY_SECRET": secret} if secret else {}), **env})["cluster"]
+
+
+def beat(node, boot="0123456789abcdef", **more):
+    """A heartbeat as another node's would be."""
+    return json.dumps({"hostname": "elsewhere", "ip": "192.0.2.7", "action": "online", "node": node, "boot": boot, "cluster": "check", "scheme": "ws",
+                       "port": 8052, "version": "0", "time": time.time_ns() // 1000, "counter": 1, **more}, separators=(",", ":"))
+
+
+@contextlib.contextmanager
+def beating(make):
+    """Somebody who sends what make() makes, again and again."""
+    over, session = threading.Event(), Sql(site.pg.conninfo())
+
+    def send():
+        while not over.wait(0.05):
+            for text in make():
+                session(f"SELECT pg_notify('web_ws_heartbeat', {quote(text)})")
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        session.close()
+
+
+def test_check_of_a_cluster_without_other_nodes():
+    said = cluster(node="lonely", advertise="relay1.example.org:8052")
+    assert re.fullmatch('"default" without a secret; this node, "lonely", does not run, and is known by the address relay1.example.org; '
+                        'others heard: .*', said), said
+    assert "by its host's name (advertise is empty)" in cluster(listen="*:8052")
+    assert f'"{os.uname().nodename}:8052"' in cluster() and "(advertise is empty)" in cluster()
+    assert cluster(secret=SECRET, cluster="another").startswith('"another" with a secret;')
+
+
+def test_check_of_the_nodes_that_are_heard():
+    with start("a", wait=True, probe_interval="100ms", cluster="check") as a, start("b", wait=True, probe_interval="100ms", cluster="check"):
+        said = cluster(secret=SECRET, node="c", cluster="check")
+        assert '"c", does not run' in said and 'others heard: 2: "a", "b"' in said, said
+        said = cluster(secret=SECRET, node="a", cluster="check")
+        assert '"a", runs' in said and 'others heard: 1: "b"' in said, said
+        assert 'has another secret' in cluster("cluster", secret="another secret than theirs", node="c", cluster="check")
+        said = cluster("cluster", node="c", cluster="check")
+        assert "has a secret, and this one has none" in said and "same secret" in said, said
+        assert "so are nodes of another cluster" in cluster(secret=SECRET, node="c", cluster="elsewhere")
+        assert a.metric("pgrelay_links") == 1  # they have not been disturbed
+
+
+def test_check_of_nodes_that_are_not_right():
+    with beating(lambda: [beat("x")]):
+        assert 'node "x" has no secret, and this one has one' in cluster("cluster", secret=SECRET, cluster="check")
+        assert 'others heard: 1: "x"' in cluster(cluster="check", node="y")
+    with beating(lambda: [beat("x", "00000000000000aa"), beat("x", "00000000000000bb", hostname="web2")]):
+        said = cluster("cluster", cluster="check")
+        assert 'two nodes claim the id "x"; one is on host "' in said and '"node"' in said, said
+    with beating(lambda: [beat("x", time=(time.time_ns() + 400 * 10**9) // 1000)]):
+        said = cluster("cluster", cluster="check")
+        assert re.search(r'the clock of node "x" is (399|400) s ahead', said) and "NTP" in said, said
+    with beating(lambda: [json.dumps({"hostname": "awx1", "ip": "192.0.2.1", "action": "online"}), "nonsense", "{}"]):
+        assert "AWX's are heard, too" in cluster(cluster="check")
+    with beating(lambda: [beat(f"n{i:02}") for i in range(12)]):
+        assert re.search(r'others heard: 12: "n00", .*"n09", \.\.\.', cluster(cluster="check")), cluster(cluster="check")
+
+
+def test_check_of_a_node_that_is_started_anew_is_no_double():
+    boots = itertools.chain(["00000000000000aa"] * 8, itertools.repeat("00000000000000bb"))
+    with beating(lambda: [beat("x", next(boots))]):
+        assert 'others heard: 1: "x"' in cluster(cluster="check")
+
+
 # ---- config ----
 
 
@@ -473,6 +576,149 @@ def test_token_revoke():
     assert str(number) in done.stderr
     for wrong in ("x", "99999999999999999999", ""):
         assert site.pgrelay("token", "revoke", wrong, status=None).returncode in (1, 2), wrong
+
+
+def test_issued_tokens_are_listed_as_such_and_go_with_the_one_they_came_from():
+    token = site.token("issa")
+    first = json.loads(site.pgrelay("token", "list", "issa", "--json").stdout)[0]
+    issued = site.sql(f"SELECT token FROM pgrelay.token_issue((SELECT user_id FROM pgrelay.authenticate({quote(token)})), '1 h', {first['id']})")
+    site.tokens.append(issued)
+    rows = json.loads(site.pgrelay("token", "list", "issa", "--json").stdout)
+    assert [row["origin"] for row in rows] == [None, first["id"]], rows
+    assert f"issued with token {first['id']}" in site.pgrelay("token", "list", "issa").stdout
+    site.pgrelay("token", "revoke", first["id"])
+    assert user_of(issued) == "" and json.loads(site.pgrelay("token", "list", "issa", "--json").stdout) == []
+
+
+# ---- password ----
+
+
+def lets_in(name, password):
+    asked = f"SELECT user_name FROM pgrelay.authenticate_password({quote(name)}, {quote(password)})"
+    return site.sql(asked) == name
+
+
+def set_password(name, password, **options):
+    return site.pgrelay("password", "set", name, input=password, **options)
+
+
+def test_a_password_from_standard_input_or_a_file():
+    site.tokens += ["correct horse", "r\u00f6hre\u00a0\u2168", "of a file"]
+    assert set_password("pia", b"correct horse\n").stdout == 'set the password of "pia"\n'
+    assert lets_in("pia", "correct horse") and not lets_in("pia", "correct horse ") and not lets_in("pia", "")
+    set_password("pia", "r\u00f6hre\u00a0\u2168\r\nsecond line\n".encode())
+    assert lets_in("pia", "r\u00f6hre\u00a0\u2168") and not lets_in("pia", "correct horse")
+    path = os.path.join(site.folder, "password")
+    with open(path, "w") as f:
+        f.write("of a file")
+    site.pgrelay("password", "set", "pia", "--password-file", path)
+    assert lets_in("pia", "of a file")
+
+
+def test_the_password_does_not_reach_the_server():
+    """Whatever it logs, and whoever reads its memory."""
+    secret = "stays-at-home-4711"
+    with_parameters = site.pg.conninfo("owner") + " options='-c log_parameter_max_length_on_error=-1'"
+    site.sql("ALTER ROLE owner SET log_parameter_max_length = -1")
+    try:
+        set_password("paul", secret.encode(), env={"PGRELAY_DATABASE": with_parameters})
+        set_password("p\x01", secret.encode(), env={"PGRELAY_DATABASE": with_parameters}, status=1)
+    finally:
+        site.sql("ALTER ROLE owner RESET log_parameter_max_length")
+    log = site.pg.log()
+    assert "password_set" in log and "SCRAM-SHA-256$4096:" in log and secret not in log
+    assert lets_in("paul", secret)
+
+
+def test_a_verifier_is_taken_as_it_is():
+    site.sql("CREATE ROLE moved PASSWORD 'from elsewhere'")
+    set_password("mona", site.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'moved'").encode())
+    assert lets_in("mona", "from elsewhere")
+    for wrong in ("SCRAM-SHA-256$x", "md5" + "0" * 32):
+        assert "verifier" in set_password("mona", wrong.encode(), status=1).stderr
+    assert lets_in("mona", "from elsewhere")
+
+
+def test_passwords_that_are_none():
+    site.token("nora")
+    for password, said in ((b"", "it is empty"), (b"\n", "is empty"), (b"x" * 1001, "longer than 1000"), (b"\n\nsecond", "is empty")):
+        assert said in set_password("nora", password, status=1).stderr, password
+    assert "No such file" in site.pgrelay("password", "set", "nora", "--password-file", "/nonexistent", status=1).stderr
+    assert "Is a directory" in site.pgrelay("password", "set", "nora", "--password-file", "/", status=1).stderr
+    for argv in (("password",), ("password", "set"), ("password", "set", "nora", "hush"), ("password", "remove"), ("password", "set", "nora", "--password", "x")):
+        done = site.pgrelay(*argv, status=2)
+        assert done.stdout == "" and done.stderr, argv
+    assert site.sql("SELECT count(*) FROM pgrelay.password JOIN pgrelay.users ON id = user_id WHERE name = 'nora'") == "0"
+
+
+def test_password_remove():
+    set_password("remo", b"once")
+    assert lets_in("remo", "once")
+    assert site.pgrelay("password", "remove", "remo").stdout == 'removed the password of "remo"\n'
+    assert not lets_in("remo", "once")
+    assert '"remo" has no password' in site.pgrelay("password", "remove", "remo", status=1).stderr
+    assert "nobody-of-that-name" in site.pgrelay("password", "remove", "nobody-of-that-name", status=1).stderr
+
+
+class Terminal:
+    """A command whose standard input and output are a terminal."""
+
+    def __init__(self, *argv):
+        self.master, slave = pty.openpty()
+        argv, env = site.command(*argv)
+        self.process = subprocess.Popen(["setsid", "--ctty", "--wait", *argv], env=env, stdin=slave, stdout=slave, stderr=slave,
+                                        preexec_fn=as_from_a_terminal)
+        self.slave, self.text = slave, ""
+        os.set_blocking(self.master, False)
+        site.clients.append(self)
+
+    def has_said(self, text):
+        with contextlib.suppress(BlockingIOError):
+            self.text += os.read(self.master, 65536).decode()
+        return text in self.text
+
+    def answer(self, question, text):
+        eventually(lambda: self.has_said(question) and not self.has_echo(), what=f"{question!r} without echo: {self.text!r}")
+        self.text = ""
+        os.write(self.master, text.encode())
+
+    def has_echo(self):
+        return bool(termios.tcgetattr(self.slave)[3] & termios.ECHO)
+
+    def end(self, said):
+        eventually(lambda: self.has_said(said), what=f"{said!r}: {self.text!r}")
+        return self.process.wait(20)
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+        os.close(self.slave)
+
+
+def as_from_a_terminal():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    die_with_parent()
+
+
+def test_on_a_terminal_it_is_asked_for_twice_and_not_shown():
+    terminal = Terminal("password", "set", "tina")
+    terminal.answer('Password for "tina": ', "typed blindly\n")
+    terminal.answer("Once more: ", "typed blindly\n")
+    assert terminal.end('set the password of "tina"') == 0
+    assert "blindly" not in terminal.text and terminal.has_echo() and lets_in("tina", "typed blindly")
+
+    terminal = Terminal("password", "set", "tina")
+    terminal.answer('Password for "tina": ', "one\n")
+    terminal.answer("Once more: ", "another\n")
+    assert terminal.end("not the same; nothing has changed") == 1 and lets_in("tina", "typed blindly") and terminal.has_echo()
+
+
+def test_ctrl_c_at_the_question_leaves_the_terminal_with_its_echo():
+    terminal = Terminal("password", "set", "tina")
+    terminal.answer('Password for "tina": ', "ha\x03")
+    eventually(lambda: terminal.process.poll() is not None, what="it ends")
+    assert terminal.has_echo() and terminal.process.returncode in (-signal.SIGINT, 128 + signal.SIGINT), terminal.process.returncode
 
 
 # ---- grant ----

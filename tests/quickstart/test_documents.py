@@ -1,17 +1,23 @@
 #!/usr/bin/env python3
 """What the documents, the manual pages and the samples say is what the program does."""
+import base64
 import glob
+import json
 import os
 import re
 import shutil
+import ssl
+import stat
 import subprocess
 import sys
+import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
-from harness import TOP_BUILDDIR, TOP_SRCDIR, SqlError, main, need, read_text, site  # noqa: E402
+from harness import PGRELAY, TOP_BUILDDIR, TOP_SRCDIR, SqlError, eventually, free_port, main, need, read_text, site  # noqa: E402
 
 COMMANDS = {
     "serve": [], "check": [], "emit": [], "run": [], "watch": [], "config": [],
+    "cert": [], "password": ["set", "remove"],
     "schema": ["install", "upgrade", "print", "uninstall"],
     "token": ["create", "list", "revoke"],
     "grant": ["add", "list", "remove"],
@@ -142,6 +148,79 @@ def test_sql_in_operations_runs():
     # What the roles are said to be enough for.
     site.pgrelay("check", user="relay")
     assert site.pgrelay("emit", "demo", "x", "1", "{}", user="app").stdout.strip().isdigit()
+
+
+def test_the_renewal_hook_of_operations():
+    """As certbot calls it; only its folder, its group and the service's name are put in place."""
+    hook = re.search(r"^```sh\n(#!/bin/sh\n.*?)^```", source("docs/operations.md"), re.M | re.S).group(1)
+    folder = os.path.join(site.folder, "hook")
+    for made in ("live", "next", "bin"):
+        os.makedirs(os.path.join(folder, made))
+    for made in ("live", "next"):
+        site.pgrelay("cert", "--out", os.path.join(folder, made))
+    settings = {f"tls_{kind}_file": os.path.join(folder, "live", f"pgrelay.{end}") for kind, end in (("cert", "crt"), ("key", "key"))}
+    with site.serve(listen_tls=f"127.0.0.1:{(port := free_port())}", **settings) as node:
+        text = hook.replace("/etc/pgrelay/", f"{folder}/live/").replace(" -g pgrelay", "")
+        assert text.count(folder) == 2 and "systemctl try-reload-or-restart pgrelay\n" in text, text
+        before = ssl.get_server_certificate(("127.0.0.1", port))
+        for old, new in (("crt", "fullchain"), ("key", "privkey")):
+            os.rename(os.path.join(folder, "next", f"pgrelay.{old}"), os.path.join(folder, "next", f"{new}.pem"))
+        with open(os.path.join(folder, "bin", "systemctl"), "w") as f:
+            f.write(f"#!/bin/sh\n[ \"$*\" = 'try-reload-or-restart pgrelay' ] && kill -HUP {node.pid}\n")
+        os.chmod(f.name, 0o755)
+        done = subprocess.run(["sh", "-c", text], env={"PATH": f"{folder}/bin:{os.environ['PATH']}", "RENEWED_LINEAGE": f"{folder}/next"},
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert done.returncode == 0, done.stdout
+        eventually(lambda: ssl.get_server_certificate(("127.0.0.1", port)) != before, what="the new certificate is shown")
+        assert read_text(settings["tls_cert_file"]).startswith(ssl.get_server_certificate(("127.0.0.1", port)))
+        assert stat.S_IMODE(os.stat(settings["tls_key_file"]).st_mode) == 0o640
+
+
+def test_the_clients_certificates_of_operations():
+    """The commands, and a node that wants such a certificate."""
+    block = re.search(r"^```sh\n(openssl req .*?)^```", source("docs/operations.md"), re.M | re.S).group(1)
+    folder = os.path.join(site.folder, "clients")
+    os.mkdir(folder)
+    site.pgrelay("cert", "--out", folder)
+    port = free_port()
+    *commands, curl = block.replace("/etc/pgrelay/", f"{folder}/").replace("relay.example.org:8443", f"localhost:{port}").strip().split("\n")
+    run = lambda text: subprocess.run(["sh", "-ec", text], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = run("\n".join(commands))
+    assert done.returncode == 0, done.stdout
+    with site.serve(listen_tls=f"127.0.0.1:{port}", tls_cert_file=f"{folder}/pgrelay.crt", tls_key_file=f"{folder}/pgrelay.key",
+                    tls_client_ca_file=f"{folder}/clients.crt"):
+        done = run(curl.replace("curl ", "curl -sS "))
+        assert done.stdout == "ready\n", done.stdout
+        done = run(curl.replace("curl ", "curl -sS ").replace("--cert alice.crt --key alice.key ", ""))
+        assert done.returncode != 0 and "ready" not in done.stdout, done.stdout
+
+
+def test_the_commands_for_digital_rebar_of_operations():
+    """Up to drpcli, whose requests are made here."""
+    text = source("docs/operations.md").split("\n## Digital Rebar's clients\n")[1]
+    commands, clients = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)[:2]
+    folder = os.path.join(site.folder, "rebar")
+    os.mkdir(folder)
+    _, env = site.command("x", env={"PATH": f"{os.path.dirname(PGRELAY)}:{os.environ['PATH']}"})
+    done = subprocess.run(["sh", "-ec", commands], cwd=folder, env=env, input="r0cketsk8ts\n", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0 and done.stdout.count("granted") == 4, done
+    token = read_text(os.path.join(folder, "builder.token")).strip()
+    site.tokens.append(token)
+    site.pgrelay("cert", "--out", folder)
+    context = ssl.create_default_context(cafile=os.path.join(folder, "pgrelay-ca.crt"))
+    basic = "Basic " + base64.b64encode(b"rocketskates:r0cketsk8ts").decode()
+
+    def ask(path, credential, body=None):
+        headers = {"Authorization": credential, "Content-Type": "application/json"}
+        request = urllib.request.Request(f"https://localhost:{port}/api/v3/{path}", body, headers)
+        with urllib.request.urlopen(request, context=context, timeout=20) as answer:
+            return answer.status, answer.read()
+
+    with site.serve(listen_tls=f"127.0.0.1:{(port := free_port())}", tls_cert_file=f"{folder}/pgrelay.crt", tls_key_file=f"{folder}/pgrelay.key"):
+        assert "Token" in json.loads(ask("users/rocketskates/token", basic)[1])
+        event = re.search(r"drpcli events post '(.*)'", clients).group(1)
+        assert ask("events", f"Bearer {token}", event.encode()) == (204, b"")
+        assert ask("connections", f"Bearer {token}")[0] == 200
 
 
 def test_the_systemd_unit():

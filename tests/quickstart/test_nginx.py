@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -80,6 +81,7 @@ class Nginx:
 
 
 nginx = None
+site.node_settings["trusted_proxies"] = "127.0.0.1"
 
 
 def test_events_come_through_at_once():
@@ -122,6 +124,25 @@ def test_events_are_published_through_it():
     refused = site.pgrelay("emit", "--via-node", "--url", f"wss://localhost:{nginx.port}/websocket/", "--tls-ca-file", nginx.certificate, "demo", "x", "1", "{}",
                            status=1, env={"PGRELAY_TOKEN": "wrong"})
     assert "the token is unknown" in refused.stderr, refused.stderr
+
+
+def test_clients_of_digital_rebar_and_their_addresses():
+    """The proxy is trusted (trusted_proxies), so the client's own address is known."""
+    user = site.user("demo.*.*", "connections.list.*")
+    authorization = {"Authorization": f"Bearer {user.token}"}
+    sock = socket.create_connection(("127.0.0.1", nginx.port), source_address=("127.0.0.2", 0))
+    client = websocket.create_connection(f"wss://localhost:{nginx.port}/api/v3/ws", header=authorization, timeout=20,
+                                         socket=nginx.context.wrap_socket(sock, server_hostname="localhost"))
+    client.send("register demo.*.*")
+    assert json.loads(client.recv())["Action"] == "register"
+    site.emit("demo", "x", "1", {"n": 1})
+    event = json.loads(client.recv())
+    assert (event["Type"], event["Key"], event["Object"]) == ("demo", "1", {"n": 1}), event
+    request = urllib.request.Request(f"https://localhost:{nginx.port}/api/v3/connections?Type=websocket", headers=authorization)
+    with urllib.request.urlopen(request, context=nginx.context, timeout=10) as answer:
+        connections = json.load(answer)
+    assert [c["RemoteAddr"].split(":")[0] for c in connections if c["Principal"] == f"user:{user.name}"] == ["127.0.0.2"], connections
+    client.close()
 
 
 def test_cookies_of_the_site_are_taken_and_those_of_others_are_not():

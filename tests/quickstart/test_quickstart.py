@@ -18,6 +18,15 @@ from harness import (  # noqa: E402
 )
 from tree import copy_sources  # noqa: E402
 
+# A client of Digital Rebar that verifies the certificate.
+REBAR = """
+import sys, websocket
+authority, endpoint, token, pattern = sys.argv[1:]
+ws = websocket.create_connection(endpoint.replace("https", "wss") + "/api/v3/ws", header={"Authorization": "Bearer " + token}, sslopt={"ca_certs": authority})
+ws.send("register " + pattern)
+[print(m, flush=True) for m in ws]
+"""
+
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m|\r")
 
 
@@ -181,20 +190,26 @@ def test_it_stays_for_own_commands_and_other_clients_until_ctrl_c():
 
     python = re.search(r"^  (/usr/bin/python3 -c .*)$", start.out, re.M).group(1)
     browser = re.search(r"^  (ws = new WebSocket.*)$", start.out, re.M).group(1)
+    curl = re.search(r"^  (curl -sN --cacert .*)$", start.out, re.M).group(1)
+    authority = re.search(r"--cacert (\S+) ", curl).group(1)
+    drpcli = re.search(r"^  RS_ENDPOINT=(\S+) RS_TOKEN=(\S+) drpcli events watch '(\S+)'$", start.out, re.M).groups()
+    assert "-k" not in curl and "https://127.0.0.1:" in curl, curl
     clients = [
         subprocess.Popen(argv, env=env, stdout=open(os.path.join(site.folder, f"client{n}.out"), "wb"), preexec_fn=die_with_parent)
         for n, (argv, env) in enumerate((
             (["sh", "-c", f"exec {python}"], clean_environment()),
             (["node", "-e", f'global.WebSocket = require("ws"); {browser}'], node_environment()),
+            (["sh", "-c", f"exec {curl}"], clean_environment()),
+            ([sys.executable, "-c", REBAR, authority, *drpcli], clean_environment()),
         ))
     ]
     try:
-        for n in range(2):
-            eventually(lambda: "groups_current" in read_text(os.path.join(site.folder, f"client{n}.out")), what=f"client {n} has joined")
+        for n, joined in enumerate(("groups_current", "groups_current", "groups_current", '"Action":"register"')):
+            eventually(lambda: joined in read_text(os.path.join(site.folder, f"client{n}.out")), what=f"client {n} has joined")
         subprocess.run(["sh", "-ec", f". {env_file}\n{run.replace('ls -l /', 'echo for all clients')}"], env=clean_environment(),
                        stdout=subprocess.DEVNULL, check=True)
-        for n in range(2):
-            eventually(lambda: "for all clients" in read_text(os.path.join(site.folder, f"client{n}.out")), what=f"client {n} sees it")
+        for n, seen in enumerate(("for all clients", "for all clients", '"status":"successful"', '"status":"successful"')):
+            eventually(lambda: seen in read_text(os.path.join(site.folder, f"client{n}.out")).replace(": ", ":"), what=f"client {n} sees it")
         start.wait_for("for all clients")
     finally:
         for client in clients:
@@ -203,6 +218,7 @@ def test_it_stays_for_own_commands_and_other_clients_until_ctrl_c():
     start.type("\x03")
     out = start.end(0)
     assert "ending ..." in out and not os.path.exists(env_file), out
+    assert sorted(n for n in os.listdir(os.path.dirname(env_file)) if n.startswith("pgrelay")) == ["pgrelay-ca.crt", "pgrelay.crt"], out
 
 
 def test_ctrl_c_during_the_demo():
