@@ -13,6 +13,7 @@ libpgrelay_a_SOURCES = \
 	%D%/core/netset.c %D%/core/netset.h \
 	%D%/core/resolve.c %D%/core/resolve.h \
 	%D%/core/transport.c %D%/core/transport.h \
+	%D%/core/wheel.c %D%/core/wheel.h \
 	%D%/core/rfc3339.c %D%/core/rfc3339.h \
 	%D%/pg/pg_hosts.c %D%/pg/pg_hosts.h \
 	%D%/pg/pg_session.c %D%/pg/pg_session.h \

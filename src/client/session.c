@@ -9,7 +9,8 @@
  * - GONE: off the list; memory goes at the end of the turn.
  *
  * session_enter() alone writes ->state. CLOSING and DRAINING end after SESSION_LINGER_MS at the latest.
- * Time-outs are found by one timer that walks the list. What the client gets is in session_delivery.c.
+ * Time-outs are looked at by a wheel: of an idle session when the next one may be due, of one that has something waiting
+ * at each tick. What the client gets is in session_delivery.c.
  */
 #include "config.h"
 #include "client/session.h"
@@ -31,6 +32,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <netinet/in.h>
@@ -41,7 +43,6 @@
 #define SESSION_READ_SIZE      16384
 #define SESSION_PEER_READ_SIZE (256 * 1024) /* big payloads come by it */
 #define SESSION_LINGER_MS      3000
-#define SESSION_SWEEP_MS       250
 #define SESSION_STRAY_MAX      4096
 #define SESSION_COMMENT        ": ping\n\n"
 
@@ -88,6 +89,7 @@ session_leave_open(struct session *s)
 		s->dialect->close(s->dialect_state);
 	s->dialect_state = NULL;
 	s->deadline_ms = loop_now_ms() + SESSION_LINGER_MS;
+	session_look_at(s, s->deadline_ms + 1);
 	s->paused = false;
 	event_add(s->read_event, NULL);
 	session_look_again(s);
@@ -101,6 +103,7 @@ session_leave(struct session *s)
 	loop_task_cancel(&s->flush);
 	event_del(s->read_event);
 	event_del(s->write_event);
+	wheel_cancel(&s->timer);
 	TAILQ_REMOVE(&sessions.list, s, entry);
 	sessions.count--;
 	metrics[METRIC_SESSIONS] -= !s->peer;
@@ -293,9 +296,11 @@ session_flush(void *arg)
 	case SENDQ_BLOCKED:
 		session_block(s);
 		session_check_backlog(s);
+		session_look_at(s, loop_now_ms() + WHEEL_TICK_MS);
 		break;
 	case SENDQ_WAITING:
 		session_check_backlog(s);
+		session_look_at(s, loop_now_ms() + WHEEL_TICK_MS);
 		break;
 	case SENDQ_MORE:
 		loop_task_queue(&s->flush);
@@ -468,19 +473,45 @@ session_sweep_open(struct session *s, int64_t now)
 	}
 }
 
-static void
-session_on_sweep(evutil_socket_t fd, short what, void *arg)
+/* When something may be due, if nothing happens before. */
+static int64_t
+session_next_look_ms(const struct session *s, int64_t now)
 {
-	int64_t now = loop_now_ms();
-	struct session *s, *next;
+	int64_t due;
 
-	for (s = TAILQ_FIRST(&sessions.list); s != NULL; s = next) {
-		next = TAILQ_NEXT(s, entry);
-		if (s->state == SESSION_OPEN)
-			session_sweep_open(s, now);
-		else if (now > s->deadline_ms)
-			session_enter(s, SESSION_GONE);
-	}
+	if (s->state != SESSION_OPEN)
+		return s->deadline_ms + 1;
+	if (s->blocked || s->paused || s->queue.count > 0 || s->had != NULL)
+		return now + WHEEL_TICK_MS;
+	due = s->ping_sent ? s->ping_ms + conf.ping_timeout_ms : s->heard_ms + session_ping_interval_ms(s);
+	if (s->recheck_ms != 0 && s->recheck_ms < due)
+		due = s->recheck_ms;
+	if (s->cursors && s->ws != NULL && s->cursor_ms + conf.ping_interval_ms < due)
+		due = s->cursor_ms + conf.ping_interval_ms;
+	return due + 1;
+}
+
+static void
+session_on_look(struct wheel_entry *timer)
+{
+	struct session *s = session_check((char *)timer - offsetof(struct session, timer));
+	int64_t now = loop_now_ms();
+
+	if (s->state == SESSION_OPEN)
+		session_sweep_open(s, now);
+	else if (now > s->deadline_ms)
+		session_enter(s, SESSION_GONE);
+	if (s->state != SESSION_GONE)
+		session_look_at(s, session_next_look_ms(s, now));
+}
+
+void
+session_settings_changed(void)
+{
+	struct session *s;
+
+	TAILQ_FOREACH (s, &sessions.list, entry)
+		session_look_at(s, loop_now_ms());
 }
 
 /* ---- opening ---- */
@@ -503,6 +534,7 @@ session_new(const struct session_socket *sock, enum msg_form form)
 		log_fatal("out of memory");
 	event_add(s->read_event, NULL);
 	TAILQ_INSERT_TAIL(&sessions.list, s, entry);
+	session_look_at(s, loop_now_ms() + WHEEL_TICK_MS);
 	sessions.count++;
 	metrics[METRIC_SESSIONS]++;
 	return s;
@@ -670,13 +702,8 @@ session_next_client(const struct session *s)
 void
 session_init(void)
 {
-	struct timeval tv = {0, SESSION_SWEEP_MS * 1000};
-
 	TAILQ_INIT(&sessions.list);
-	sessions.sweep = event_new(loop_base(), -1, EV_PERSIST, session_on_sweep, NULL);
-	if (sessions.sweep == NULL)
-		log_fatal("could not create a timer");
-	event_add(sessions.sweep, &tv);
+	wheel_init(&sessions.wheel, session_on_look);
 }
 
 size_t
@@ -709,5 +736,5 @@ void
 session_free_all(void)
 {
 	session_abort_all();
-	event_free(sessions.sweep);
+	wheel_free(&sessions.wheel);
 }

@@ -140,6 +140,9 @@ void session_access_changed(int64_t user_id);
 /* Such news may have been missed: all sessions are asked about again, spread over a second. */
 void session_access_unknown(void);
 
+/* Time-outs may be shorter now. */
+void session_settings_changed(void);
+
 /* All sessions. */
 size_t session_count(void);
 void session_close_all(enum ws_close_code code, const char *reason);

@@ -295,6 +295,7 @@ void
 session_want_cursors(struct session *s)
 {
 	s->cursors = true;
+	session_look_at(s, loop_now_ms() + WHEEL_TICK_MS);
 	if (s->resume != NULL)
 		return; /* the client has that one */
 	s->delivered = true;
@@ -375,6 +376,7 @@ session_note_had(struct session *s, const struct position *position)
 	if (!stream_has_deferred())
 		return;
 	s->had = mem_zalloc(sizeof(*s->had));
+	session_look_at(s, loop_now_ms() + WHEEL_TICK_MS);
 	snapshot_copy(&s->had->announced, &position->announced);
 	idset_copy(&s->had->ids, &position->told);
 }

@@ -10,6 +10,7 @@
 
 #include "client/session.h"
 #include "core/loop.h"
+#include "core/wheel.h"
 #include "relay/hub.h"
 #include "relay/idset.h"
 #include "relay/sendq.h"
@@ -69,13 +70,14 @@ struct session {
 	int64_t progress_ms; /* the socket took something, or began to be full */
 	int64_t ping_ms;
 	int64_t deadline_ms; /* CLOSING, DRAINING */
+	struct wheel_entry timer;
 };
 
 struct sessions {
 	TAILQ_HEAD(session_list, session) list;
 	size_t count;
 	uint64_t last_id;
-	struct event *sweep;
+	struct wheel wheel;
 };
 extern struct sessions sessions;
 
@@ -86,6 +88,13 @@ session_check(void *arg)
 
 	assert(s->magic == SESSION_MAGIC);
 	return s;
+}
+
+/* Its time-outs are looked at then, at the latest. */
+static inline void
+session_look_at(struct session *s, int64_t ms)
+{
+	wheel_schedule(&sessions.wheel, &s->timer, ms);
 }
 
 /* What the hub, and the send queue, call. */

@@ -69,10 +69,19 @@ session_disown(struct session *s)
 
 /* ---- is it still good? ---- */
 
+static void
+session_recheck_at(struct session *s, int64_t ms)
+{
+	s->recheck_ms = ms;
+	session_look_at(s, ms);
+}
+
 void
 session_set_expiry(struct session *s, int64_t expires_ms)
 {
 	s->expires_ms = s->recheck_ms = expires_ms >= 0 ? loop_now_ms() + expires_ms + 1 : 0;
+	if (s->recheck_ms != 0)
+		session_look_at(s, s->recheck_ms);
 	s->expires_s = expires_ms >= 0 ? (rfc3339_now_us() / 1000 + expires_ms + 500) / 1000 : 0;
 }
 
@@ -110,7 +119,7 @@ session_on_recheck(void *arg, enum auth_verdict verdict, const struct auth_user 
 	if (s->recheck_again) {
 		session_recheck(s);
 	} else if (verdict == AUTH_UNAVAILABLE) {
-		s->recheck_ms = loop_now_ms() + SESSION_RECHECK_MS + random() % SESSION_RECHECK_MS;
+		session_recheck_at(s, loop_now_ms() + SESSION_RECHECK_MS + random() % SESSION_RECHECK_MS);
 	} else if (verdict == AUTH_REFUSED || user->id != s->user_id) {
 		session_close(s, WS_CLOSE_POLICY,
 		    s->credential.kind == CREDENTIAL_PASSWORD      ? "the password is not valid any more"
@@ -153,5 +162,5 @@ session_access_unknown(void)
 
 	TAILQ_FOREACH (s, &sessions.list, entry)
 		if (s->owner != NULL)
-			s->recheck_ms = loop_now_ms() + random() % SESSION_RECHECK_MS;
+			session_recheck_at(s, loop_now_ms() + random() % SESSION_RECHECK_MS);
 }

@@ -268,6 +268,7 @@ relay_on_hangup(evutil_socket_t number, short what, void *arg)
 	if (conf_reload(&error)) {
 		log_info(NULL, "settings re-read");
 		http_server_reload();
+		session_settings_changed();
 	} else {
 		log_error(NULL, "settings not re-read, the former ones stay: %s", error);
 		free(error);

@@ -30,6 +30,7 @@ UNIT_TESTS = \
 	%D%/test_watch_jobs \
 	%D%/test_loop \
 	%D%/test_slab \
+	%D%/test_wheel \
 	%D%/test_netset \
 	%D%/test_http_proxy \
 	%D%/test_http_forwarded \
@@ -94,6 +95,8 @@ check_PROGRAMS += $(UNIT_TESTS)
 %C%_test_watch_jobs_LDADD = $(PGRELAY_LIBS)
 %C%_test_loop_SOURCES = %D%/test_loop.c %D%/tap.h
 %C%_test_loop_LDADD = $(PGRELAY_LIBS)
+%C%_test_wheel_SOURCES = %D%/test_wheel.c %D%/tap.h
+%C%_test_wheel_LDADD = $(PGRELAY_LIBS)
 %C%_test_slab_SOURCES = %D%/test_slab.c %D%/tap.h
 %C%_test_slab_LDADD = $(PGRELAY_LIBS)
 %C%_test_pg_hosts_SOURCES = %D%/test_pg_hosts.c %D%/tap.h
