@@ -12,6 +12,7 @@ AM_TESTS_ENVIRONMENT = top_srcdir='$(abs_top_srcdir)'; top_builddir='$(abs_top_b
 include tests/unit/local.mk
 include tests/e2e/local.mk
 include tests/bench/local.mk
+include tests/profile/local.mk
 include tests/soak/local.mk
 include tests/sql/local.mk
 include tests/specs/local.mk

@@ -54,8 +54,8 @@ slice_to_int64(struct slice s, int64_t *out)
 	for (size_t i = 0; i < s.len; i++) {
 		int digit = s.ptr[i] - '0';
 
-		if (digit < 0 || digit > 9 || n > (INT64_MAX - digit) / 10)
-			return false;
+		if (digit < 0 || digit > 9 || (i == 18 && n > (INT64_MAX - digit) / 10))
+			return false; /* the 19th digit alone can be too much */
 		n = n * 10 + digit;
 	}
 	*out = n;
