@@ -176,18 +176,31 @@ pg_listen_take_results(struct pg_listen *l, PGconn *conn)
 	return true;
 }
 
+/*
+ * What has come meanwhile is read as well: the more a turn brings, the fewer writes its clients need. That nothing has
+ * come costs one system call. Where it fails the session's state tells, and pg_session looks at that.
+ */
+static PGnotify *
+pg_listen_next(PGconn *conn, bool read)
+{
+	PGnotify *notify = PQnotifies(conn);
+
+	if (notify == NULL && read && PQconsumeInput(conn))
+		notify = PQnotifies(conn);
+	return notify;
+}
+
 /* Results first: notifications that libpq swallows while reading one raise no event of their own. */
 static void
-pg_listen_drain(void *arg)
+pg_listen_take(struct pg_listen *l, bool read)
 {
-	struct pg_listen *l = arg;
 	PGconn *conn = pg_session_conn(l->session);
 	PGnotify *notify;
 
 	if (conn == NULL || !pg_listen_take_results(l, conn))
 		return;
 	for (int i = 0; i < LISTEN_TURN_NOTIFICATIONS; i++) {
-		notify = PQnotifies(conn);
+		notify = pg_listen_next(conn, read);
 		if (notify == NULL)
 			return;
 		if (i == 0)
@@ -200,9 +213,15 @@ pg_listen_drain(void *arg)
 }
 
 static void
+pg_listen_drain(void *arg)
+{
+	pg_listen_take(arg, false);
+}
+
+static void
 pg_listen_on_input(void *arg, PGconn *conn)
 {
-	pg_listen_drain(arg);
+	pg_listen_take(arg, true);
 }
 
 static const struct pg_session_ops pg_listen_session_ops = {
