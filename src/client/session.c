@@ -44,6 +44,7 @@
 #define SESSION_PEER_READ_SIZE (256 * 1024) /* big payloads come by it */
 #define SESSION_LINGER_MS      3000
 #define SESSION_STRAY_MAX      4096
+#define SESSION_CLOSING_MANY   100
 #define SESSION_COMMENT        ": ping\n\n"
 
 struct sessions sessions;
@@ -110,6 +111,25 @@ session_leave(struct session *s)
 	loop_release(session_release, s);
 }
 
+/* Where very many are closed at once the others' close frames go first: an answer is read a tick later. */
+static void
+session_begin_closing(struct session *s)
+{
+	if (sessions.closing++ < SESSION_CLOSING_MANY)
+		return;
+	s->deaf = true;
+	event_del(s->read_event);
+	session_look_at(s, loop_now_ms() + WHEEL_TICK_MS);
+}
+
+static void
+session_listen_again(struct session *s)
+{
+	s->deaf = false;
+	event_add(s->read_event, NULL);
+	session_look_again(s);
+}
+
 /* The one place that changes the state. */
 static void
 session_enter(struct session *s, enum session_state state)
@@ -121,10 +141,14 @@ session_enter(struct session *s, enum session_state state)
 	s->state = state;
 	if (old == SESSION_OPEN)
 		session_leave_open(s);
+	sessions.closing -= old == SESSION_CLOSING;
 	switch (state) {
 	case SESSION_OPEN:
 		abort();
 	case SESSION_CLOSING:
+		session_begin_closing(s);
+		loop_task_queue(&s->flush);
+		break;
 	case SESSION_DRAINING:
 		loop_task_queue(&s->flush);
 		break;
@@ -501,6 +525,8 @@ session_on_look(struct wheel_entry *timer)
 		session_sweep_open(s, now);
 	else if (now > s->deadline_ms)
 		session_enter(s, SESSION_GONE);
+	else if (s->deaf)
+		session_listen_again(s);
 	if (s->state != SESSION_GONE)
 		session_look_at(s, session_next_look_ms(s, now));
 }

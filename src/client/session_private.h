@@ -41,6 +41,7 @@ struct session {
 	struct event *read_event, *write_event;
 	bool paused, blocked, input_ended, ping_sent;
 	bool peer;     /* no client */
+	bool deaf;     /* CLOSING: the peer's answer is read later */
 	bool told;     /* connections.c knows of it */
 	struct ws *ws; /* NULL: a stream */
 	struct sendq queue;
@@ -76,6 +77,7 @@ struct session {
 struct sessions {
 	TAILQ_HEAD(session_list, session) list;
 	size_t count;
+	size_t closing; /* of them, in that state */
 	uint64_t last_id;
 	struct wheel wheel;
 };

@@ -129,6 +129,8 @@ sendq_push_span(struct sendq *q, struct span span)
 	struct sendq_item *tail = q->count > 0 ? sendq_at(q, q->count - 1) : NULL;
 	uint32_t held = 0;
 
+	if (span.length == 0)
+		return;
 	sendq_count_bytes(q, span.length);
 	if (tail != NULL && tail->ticket == NULL && tail->span.block == span.block &&
 	    tail->span.offset + tail->span.length == span.offset) {
@@ -148,6 +150,8 @@ sendq_push_octets(struct sendq *q, const void *data, size_t len)
 	struct sendq_item *tail = q->count > 0 ? sendq_at(q, q->count - 1) : NULL;
 	struct span span;
 
+	if (len == 0)
+		return;
 	if (tail != NULL && tail->ticket == NULL && span_append(&tail->span, data, len)) {
 		sendq_count_bytes(q, (int64_t)len);
 		return;
