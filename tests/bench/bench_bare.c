@@ -6,9 +6,16 @@
  * Events leave as the WebSocket frames that pgrelay sends, so the client reads the same octets from both.
  * --block N lays up to N frames, of those that are there already, contiguously for all, and sends them at
  * once.
+ *
+ * --gather N --groups-each M: an event goes to one connection, which M neighbouring groups belong to. What has come
+ * is read to its end, and then each connection that has something gets up to N frames by one writev().
+ *
+ * --tls-certificate FILE --tls-key FILE: the same over TLS.
  */
 #include "config.h"
 #include "bench_common.h"
+#include "bench_io.h"
+#include "bench_ws.h"
 
 #include <arpa/inet.h>
 #include <getopt.h>
@@ -20,18 +27,31 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
+#include <sys/uio.h>
 
 #define BARE_RECORD_FIELDS 4 /* "e ID TIME TOPIC " stands before the payload */
 #define BARE_RECORD_MAX    8000
 #define BARE_FRAME_MAX     (4 + BARE_RECORD_MAX)
+#define BARE_GATHER_MAX    1024
+#define BARE_GATHER_OCTETS (1024 * 1024) /* of frames that wait for the end of what has come */
 
 static const char *bare_database = "", *bare_channel = "pgrelay";
 static uint16_t bare_port;
+static const char *bare_certificate, *bare_key;
 static int bare_block_frames = 1;
+static int bare_gather_frames; /* 0: everything is for all */
+static int64_t bare_groups_each;
 
-static int *bare_clients;
+struct bare_client {
+	int fd;
+	struct iovec *waiting; /* --gather: frames in the block */
+	int waiting_count;
+	bool marked;
+};
+
+static struct bare_client *bare_clients;
 static size_t bare_client_count;
+static size_t *bare_marked, bare_marked_count; /* clients for whom something waits */
 
 static struct {
 	uint8_t *data;
@@ -39,28 +59,14 @@ static struct {
 	int frames;
 } bare_block;
 
-static bool
-bare_send(int fd, const uint8_t *data, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
-
-		if (n < 0)
-			return false;
-		data += n;
-		len -= (size_t)n;
-	}
-	return true;
-}
-
 static void
 bare_flush(void)
 {
 	for (size_t i = 0; i < bare_client_count;) {
-		if (bare_send(bare_clients[i], bare_block.data, bare_block.len)) {
+		if (bench_io_send(bare_clients[i].fd, bare_block.data, bare_block.len)) {
 			i++;
 		} else {
-			close(bare_clients[i]);
+			bench_io_close(bare_clients[i].fd);
 			bare_clients[i] = bare_clients[--bare_client_count];
 		}
 	}
@@ -68,10 +74,56 @@ bare_flush(void)
 	bare_block.frames = 0;
 }
 
+/* ---- to one each ---- */
+
 static void
-bare_add_frame(const char *payload, size_t len)
+bare_write(struct bare_client *c)
 {
-	uint8_t *p = bare_block.data + bare_block.len;
+	size_t wanted = 0;
+
+	for (int i = 0; i < c->waiting_count; i++)
+		wanted += c->waiting[i].iov_len;
+	if (writev(c->fd, c->waiting, c->waiting_count) != (ssize_t)wanted)
+		bench_fatal("could not send: %m");
+	c->waiting_count = 0;
+}
+
+static void
+bare_write_all(void)
+{
+	for (size_t i = 0; i < bare_marked_count; i++) {
+		struct bare_client *c = &bare_clients[bare_marked[i]];
+
+		if (c->waiting_count > 0)
+			bare_write(c);
+		c->marked = false;
+	}
+	bare_marked_count = 0;
+	bare_block.len = 0;
+	bare_block.frames = 0;
+}
+
+static void
+bare_queue(size_t number, uint8_t *frame, size_t len)
+{
+	struct bare_client *c = &bare_clients[number];
+
+	if (!c->marked) {
+		c->marked = true;
+		bare_marked[bare_marked_count++] = number;
+	}
+	c->waiting[c->waiting_count++] = (struct iovec){.iov_base = frame, .iov_len = len};
+	if (c->waiting_count == bare_gather_frames)
+		bare_write(c);
+}
+
+/* ---- from the database ---- */
+
+/* Lays a frame behind those in the block; returns its length. */
+static size_t
+bare_lay_frame(const char *payload, size_t len)
+{
+	uint8_t *start = bare_block.data + bare_block.len, *p = start;
 
 	*p++ = 0x81;
 	if (len < 126) {
@@ -83,20 +135,53 @@ bare_add_frame(const char *payload, size_t len)
 	}
 	memcpy(p, payload, len);
 	bare_block.len = (size_t)(p + len - bare_block.data);
-	if (++bare_block.frames == bare_block_frames)
+	bare_block.frames++;
+	return (size_t)(p + len - start);
+}
+
+/* The group is the last part of the topic, which ends right before the payload. */
+static void
+bare_give_to_owner(const char *payload, size_t len)
+{
+	const char *group = payload - 1;
+	size_t owner;
+	uint8_t *frame;
+
+	while (group[-1] != '.')
+		group--;
+	owner = (size_t)((strtoll(group, NULL, 10) - 1) / bare_groups_each);
+	if (owner >= bare_client_count)
+		bench_fatal("no connection has group %.*s", (int)(payload - group), group);
+	if (bare_block.len + BARE_FRAME_MAX > BARE_GATHER_OCTETS)
+		bare_write_all();
+	frame = bare_block.data + bare_block.len;
+	bare_queue(owner, frame, bare_lay_frame(payload, len));
+}
+
+static void
+bare_take_payload(const char *payload, size_t len)
+{
+	if (bare_gather_frames > 0) {
+		bare_give_to_owner(payload, len);
+		return;
+	}
+	bare_lay_frame(payload, len);
+	if (bare_block.frames == bare_block_frames)
 		bare_flush();
 }
 
 static void
 bare_take_record(const char *record, const char *end)
 {
+	if (record == end || *record != 'e')
+		return; /* what nodes tell each other */
 	for (int i = 0; i < BARE_RECORD_FIELDS; i++) {
 		record = memchr(record, ' ', (size_t)(end - record));
 		if (record == NULL)
 			return;
 		record++;
 	}
-	bare_add_frame(record, (size_t)(end - record));
+	bare_take_payload(record, (size_t)(end - record));
 }
 
 static void
@@ -111,7 +196,7 @@ bare_take_notify(const char *text)
 }
 
 static void
-bare_read_database(PGconn *conn)
+bare_consume(PGconn *conn)
 {
 	PGnotify *notify;
 
@@ -121,8 +206,43 @@ bare_read_database(PGconn *conn)
 		bare_take_notify(notify->extra);
 		PQfreemem(notify);
 	}
-	if (bare_block.frames > 0)
+}
+
+static bool
+bare_has_input(PGconn *conn)
+{
+	struct pollfd fd = {.fd = PQsocket(conn), .events = POLLIN};
+
+	return poll(&fd, 1, 0) > 0;
+}
+
+static void
+bare_read_database(PGconn *conn)
+{
+	bare_consume(conn);
+	if (bare_gather_frames > 0) {
+		while (bare_has_input(conn))
+			bare_consume(conn);
+		bare_write_all();
+	} else if (bare_block.frames > 0) {
 		bare_flush();
+	}
+}
+
+/* ---- connections ---- */
+
+static void
+bare_add_client(int fd)
+{
+	size_t size = bare_client_count + 1;
+	struct iovec *waiting = NULL;
+
+	if (bare_gather_frames > 0) {
+		waiting = bench_realloc(NULL, (size_t)bare_gather_frames * sizeof(*waiting));
+		bare_marked = bench_realloc(bare_marked, size * sizeof(*bare_marked));
+	}
+	bare_clients = bench_realloc(bare_clients, size * sizeof(*bare_clients));
+	bare_clients[bare_client_count++] = (struct bare_client){.fd = fd, .waiting = waiting};
 }
 
 static void
@@ -134,12 +254,11 @@ bare_accept(int listener)
 	if (fd < 0)
 		bench_fatal("could not accept a connection: %m");
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (!bare_send(fd, (const uint8_t *)greeting, sizeof(greeting) - 1)) {
-		close(fd);
-		return;
-	}
-	bare_clients = bench_realloc(bare_clients, (bare_client_count + 1) * sizeof(*bare_clients));
-	bare_clients[bare_client_count++] = fd;
+	if ((bare_certificate == NULL || bench_io_accept_tls(fd)) &&
+	    bench_io_send(fd, greeting, sizeof(greeting) - 1))
+		bare_add_client(fd);
+	else
+		bench_io_close(fd);
 }
 
 static int
@@ -196,7 +315,9 @@ bare_parse_options(int argc, char **argv)
 {
 	static const struct option options[] = {{"database", required_argument, NULL, 'd'},
 	    {"channel", required_argument, NULL, 'c'}, {"port", required_argument, NULL, 'p'},
-	    {"block", required_argument, NULL, 'b'}, {NULL, 0, NULL, 0}};
+	    {"block", required_argument, NULL, 'b'}, {"gather", required_argument, NULL, 'g'},
+	    {"groups-each", required_argument, NULL, 'm'}, {"tls-certificate", required_argument, NULL, 't'},
+	    {"tls-key", required_argument, NULL, 'k'}, {NULL, 0, NULL, 0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -213,12 +334,30 @@ bare_parse_options(int argc, char **argv)
 		case 'b':
 			bare_block_frames = (int)bench_parse_number("block", optarg, 1, 1024);
 			break;
+		case 'g':
+			bare_gather_frames = (int)bench_parse_number("gather", optarg, 1, BARE_GATHER_MAX);
+			break;
+		case 'm':
+			bare_groups_each = bench_parse_number("groups-each", optarg, 1, 1000000);
+			break;
+		case 't':
+			bare_certificate = optarg;
+			break;
+		case 'k':
+			bare_key = optarg;
+			break;
 		default:
 			exit(2);
 		}
 	}
 	if (bare_port == 0)
 		bench_fatal("--port is missing");
+	if ((bare_gather_frames > 0) != (bare_groups_each > 0))
+		bench_fatal("--gather and --groups-each go together");
+	if ((bare_certificate != NULL) != (bare_key != NULL))
+		bench_fatal("--tls-certificate and --tls-key go together");
+	if (bare_gather_frames > 0 && bare_certificate != NULL)
+		bench_fatal("--gather goes without TLS");
 }
 
 int
@@ -228,7 +367,11 @@ main(int argc, char **argv)
 	int listener;
 
 	bare_parse_options(argc, argv);
-	bare_block.data = bench_realloc(NULL, (size_t)bare_block_frames * BARE_FRAME_MAX);
+	bench_ws_raise_descriptors();
+	bare_block.data = bench_realloc(
+	    NULL, bare_gather_frames > 0 ? BARE_GATHER_OCTETS : (size_t)bare_block_frames * BARE_FRAME_MAX);
+	if (bare_certificate != NULL)
+		bench_io_load_certificate(bare_certificate, bare_key);
 	listener = bare_listen_socket();
 	conn = bare_listen_channel();
 	puts("ready");

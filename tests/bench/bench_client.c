@@ -15,6 +15,14 @@
  * With --return each session waits for a cursor before it is open (MARKING), and hangs up. When a line comes on
  * standard input all come back at once, with their cursors.
  *
+ * With --topics FILE and --groups-each N an event is for one session: the n-th session joins N groups of its own, and
+ * gets, in order, those whose line in the file, which is the publisher's, ends in one of them. --events is how many all
+ * get together.
+ *
+ * --stalled N: so many more sessions, which are opened first and never read from then on.
+ *
+ * --peer: not a node but another server that sends the payloads as messages, or as socket.io's events.
+ *
  * The end is when every session has its --events, when nothing has come for --patience seconds, or with
  * --hold when standard input ends. The receive time of an event is that of the recv() that brought its last
  * octet.
@@ -23,28 +31,28 @@
 #include "bench_common.h"
 #include "bench_event.h"
 #include "bench_histogram.h"
+#include "bench_io.h"
+#include "bench_ws.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CLIENT_READ_SIZE   (256 * 1024)
-#define CLIENT_REST_COPIED (16 * 1024) /* a longer rest stays where it is */
-#define CLIENT_OPENING_MAX 64          /* sessions that are being opened at the same time */
-#define CLIENT_PER_ADDRESS 20000       /* connections from one loopback address: it has 28,000 ports */
-#define CLIENT_EPOLL_BATCH 256
-#define CLIENT_PORTS_MAX   64
+#define CLIENT_READ_SIZE      (256 * 1024)
+#define CLIENT_REST_COPIED    (16 * 1024) /* a longer rest stays where it is */
+#define CLIENT_OPENING_MAX    64          /* sessions that are being opened at the same time */
+#define CLIENT_EPOLL_BATCH    256
+#define CLIENT_PORTS_MAX      64
+#define CLIENT_STALLED_OCTETS 4096 /* of a stalled session's socket */
+#define CLIENT_GROUPS_MAX     100  /* of a session */
+#define CLIENT_MESSAGE_MAX    (64 + 12 * CLIENT_GROUPS_MAX)
 
 enum client_state {
 	CLIENT_CONNECTING,
@@ -60,6 +68,8 @@ struct client {
 	int fd;
 	uint16_t port;
 	enum client_state state;
+	const char *token;
+	int64_t owner;    /* --topics: whose groups' events it gets; -1: not known yet, of bench_bare */
 	int64_t events;   /* received */
 	int64_t last_seq; /* of the latest event; 0: none yet */
 	bool *seen;       /* --any-order: by sequence number */
@@ -68,22 +78,44 @@ struct client {
 	size_t rest_len, rest_size;
 };
 
-/* A frame of the server, which does not mask. */
-struct frame {
-	uint8_t opcode;
-	const char *payload;
-	size_t len;
+/* Another server than a node, and what leads to its events. */
+struct client_peer {
+	const char *name;
+	const char *hello;  /* its first message begins so; NULL: there is none */
+	const char *answer; /* to that */
+	const char *joined; /* the one that it answers then */
+	const char *before; /* in front of an event's payload */
+	const char *ping, *pong;
 };
 
-enum { FRAME_TEXT = 1, FRAME_CLOSE = 8, FRAME_PING = 9, FRAME_PONG = 10 };
+static const struct client_peer client_peers[] = {
+    {.name = "plain", .before = ""},
+    {.name = "socket.io",
+	.hello = "0{",
+	.answer = "40",
+	.joined = "40{",
+	.before = "42[\"e\",",
+	.ping = "2",
+	.pong = "3"},
+};
 
 static struct {
 	uint16_t ports[CLIENT_PORTS_MAX];
 	int port_count;
-	int64_t clients, events, patience;
-	const char *token, *message, *seq_key, *commits;
-	bool bare, hold, returns, any_order;
-} options = {.clients = 1, .patience = 10, .token = "", .message = "{\"groups\": {\"bench\": [1]}}"};
+	int64_t clients, stalled, events, patience, at_once, groups_each;
+	const char *token, *message, *seq_key, *commits, *path;
+	const struct client_peer *peer; /* NULL: a node, or bench_bare */
+	bool bare, hold, returns, any_order, tls;
+	char **tokens; /* of the sessions, in turns; NULL: all have one */
+	int64_t token_count;
+	char **topics; /* of the events, in turns; NULL: all events are for all */
+	int64_t topic_count;
+} options = {.clients = 1,
+    .patience = 10,
+    .at_once = CLIENT_OPENING_MAX,
+    .token = "",
+    .path = "/websocket/",
+    .message = "{\"groups\": {\"bench\": [1]}}"};
 
 static struct {
 	struct client *clients;
@@ -92,6 +124,7 @@ static struct {
 	int64_t events, octets, sequence_errors, errors;
 	int64_t first_us, last_us; /* when the first and the latest event came */
 	int64_t return_us;         /* when they began to come back */
+	int64_t asked_again;       /* for groups, as the node has told them to */
 	int64_t asked_us;          /* when the first of them asked for its groups (then) */
 	int last_close_code;
 	const int64_t *commits; /* by sequence number; NULL: stamps count */
@@ -107,51 +140,29 @@ client_close(struct client *c)
 	if (c->state == CLIENT_CLOSED)
 		return;
 	c->state = CLIENT_CLOSED;
-	close(c->fd);
+	bench_io_close(c->fd);
 	run.closed++;
 }
 
 static void
-client_send(struct client *c, const void *data, size_t len)
+client_send_frame(struct client *c, uint8_t opcode, const char *payload, size_t len)
 {
-	if (send(c->fd, data, len, MSG_NOSIGNAL) != (ssize_t)len)
+	if (!bench_ws_send_frame(c->fd, opcode, payload, len))
 		client_close(c);
 }
 
-/* A client's frames are masked (RFC 6455, section 5.3); a mask of zeros leaves the payload as it is. */
 static void
-client_send_frame(struct client *c, uint8_t opcode, const char *payload, size_t len)
+client_join_own(struct client *c)
 {
-	uint8_t frame[8 + UINT16_MAX], *p = frame;
+	char message[CLIENT_MESSAGE_MAX];
+	int64_t first = c->owner * options.groups_each + 1;
+	int len = snprintf(message, sizeof(message), "{\"groups\": {\"bench\": [");
 
-	if (len > UINT16_MAX)
-		bench_fatal("the message is too long");
-	*p++ = (uint8_t)(0x80 | opcode);
-	if (len < 126) {
-		*p++ = (uint8_t)(0x80 | len);
-	} else {
-		*p++ = 0x80 | 126;
-		*p++ = (uint8_t)(len >> 8);
-		*p++ = (uint8_t)len;
-	}
-	memset(p, 0, 4);
-	memcpy(p + 4, payload, len);
-	client_send(c, frame, (size_t)(p + 4 - frame) + len);
-}
-
-static void
-client_send_upgrade(struct client *c)
-{
-	char request[2048];
-	int len = snprintf(request, sizeof(request),
-	    "GET /websocket/ HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-	    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nAuthorization: "
-	    "Bearer %s\r\n\r\n",
-	    c->port, options.token);
-
-	if (len < 0 || (size_t)len >= sizeof(request))
-		bench_fatal("the token is too long");
-	client_send(c, request, (size_t)len);
+	for (int64_t i = 0; i < options.groups_each; i++)
+		len += snprintf(
+		    message + len, sizeof(message) - (size_t)len, "%s%" PRId64, i > 0 ? ", " : "", first + i);
+	len += snprintf(message + len, sizeof(message) - (size_t)len, "]}}");
+	client_send_frame(c, FRAME_TEXT, message, (size_t)len);
 }
 
 static void
@@ -164,6 +175,10 @@ client_join(struct client *c)
 	if (run.asked_us == 0)
 		run.asked_us = bench_now_us();
 	c->state = CLIENT_JOINING;
+	if (options.topics != NULL) {
+		client_join_own(c);
+		return;
+	}
 	if (!options.returns) {
 		client_send_frame(c, FRAME_TEXT, options.message, len);
 		return;
@@ -179,32 +194,25 @@ client_join(struct client *c)
 
 /* ---- receiving ---- */
 
-static bool
-frame_read(const uint8_t *p, size_t len, struct frame *frame, size_t *size)
+/* Which session the event is for: by its group, the last part of its topic. */
+static int64_t
+client_owner_of(int64_t seq)
 {
-	size_t head = 2, extra;
+	const char *topic = options.topics[(seq - 1) % options.topic_count], *key = strrchr(topic, '.');
 
-	if (len < 2)
-		return false;
-	extra = p[1] < 126 ? 0 : p[1] == 126 ? 2 : 8;
-	if (len < head + extra)
-		return false;
-	frame->opcode = p[0] & 0x0f;
-	frame->len = extra == 0 ? p[1] : 0;
-	for (size_t i = 0; i < extra; i++)
-		frame->len = frame->len << 8 | p[head + i];
-	head += extra;
-	if (len - head < frame->len)
-		return false;
-	frame->payload = (const char *)p + head;
-	*size = head + frame->len;
-	return true;
+	if (key == NULL)
+		bench_fatal("\"%s\" is no topic", topic);
+	return (strtoll(key + 1, NULL, 10) - 1) / options.groups_each;
 }
 
 static bool
-frame_holds(const struct frame *frame, const char *text)
+client_expects_own(struct client *c, int64_t seq)
 {
-	return memmem(frame->payload, frame->len, text, strlen(text)) != NULL;
+	if (seq <= c->last_seq)
+		return false;
+	if (c->owner < 0)
+		c->owner = client_owner_of(seq);
+	return client_owner_of(seq) == c->owner;
 }
 
 static bool
@@ -212,6 +220,8 @@ client_expects(struct client *c, int64_t seq)
 {
 	bool seen;
 
+	if (options.topics != NULL)
+		return client_expects_own(c, seq);
 	if (!options.any_order)
 		return seq == c->last_seq + 1;
 	if (seq < 1 || seq > options.events)
@@ -240,14 +250,20 @@ client_count_event(struct client *c, int64_t seq, int64_t now_us)
 }
 
 static void
-client_take_event(struct client *c, const struct frame *frame, int64_t now_us)
+client_take_event(struct client *c, const struct bench_frame *frame, int64_t now_us)
 {
+	size_t before = options.peer != NULL ? strlen(options.peer->before) : 0;
 	int64_t stamp_us, seq;
 
+	if (frame->len < before ||
+	    (before > 0 && memcmp(frame->payload, options.peer->before, before) != 0)) {
+		run.errors++;
+		return;
+	}
 	if (options.seq_key != NULL) {
 		if (bench_event_find(frame->payload, frame->len, options.seq_key, &seq))
 			client_count_event(c, seq, now_us);
-	} else if (bench_event_read(frame->payload, frame->len, &stamp_us, &seq)) {
+	} else if (bench_event_read(frame->payload + before, frame->len - before, &stamp_us, &seq)) {
 		if (run.commits != NULL && seq <= options.events) {
 			stamp_us = run.commits[seq];
 			run.deliveries[seq] = now_us;
@@ -261,7 +277,7 @@ client_take_event(struct client *c, const struct frame *frame, int64_t now_us)
 
 /* A cursor's text; NULL: the frame is something else. The caller releases it. */
 static char *
-frame_cursor(const struct frame *frame)
+client_frame_cursor(const struct bench_frame *frame)
 {
 	static const char opening[] = "{\"cursor\": \"";
 	size_t len = sizeof(opening) - 1;
@@ -278,10 +294,34 @@ client_open(struct client *c)
 	run.opened++;
 }
 
-static void
-client_take_text(struct client *c, const struct frame *frame, int64_t now_us)
+static bool
+client_begins(const struct bench_frame *frame, const char *text)
 {
-	char *cursor = options.returns ? frame_cursor(frame) : NULL;
+	return text != NULL && frame->len >= strlen(text) && memcmp(frame->payload, text, strlen(text)) == 0;
+}
+
+static void
+client_take_peer_text(struct client *c, const struct bench_frame *frame, int64_t now_us)
+{
+	const struct client_peer *peer = options.peer;
+
+	if (c->state == CLIENT_GREETING && client_begins(frame, peer->hello)) {
+		c->state = CLIENT_JOINING;
+		client_send_frame(c, FRAME_TEXT, peer->answer, strlen(peer->answer));
+	} else if (c->state == CLIENT_JOINING && client_begins(frame, peer->joined)) {
+		client_open(c);
+	} else if (peer->ping != NULL && frame->len == strlen(peer->ping) &&
+		   client_begins(frame, peer->ping)) {
+		client_send_frame(c, FRAME_TEXT, peer->pong, strlen(peer->pong));
+	} else {
+		client_take_event(c, frame, now_us);
+	}
+}
+
+static void
+client_take_text(struct client *c, const struct bench_frame *frame, int64_t now_us)
+{
+	char *cursor = options.returns ? client_frame_cursor(frame) : NULL;
 
 	if (cursor != NULL && c->state == CLIENT_MARKING) {
 		c->cursor = cursor;
@@ -290,17 +330,20 @@ client_take_text(struct client *c, const struct frame *frame, int64_t now_us)
 		free(cursor); /* there is no second time */
 	} else if (c->state == CLIENT_OPEN) {
 		client_take_event(c, frame, now_us);
-	} else if (c->state == CLIENT_GREETING && frame_holds(frame, "\"accept\": true")) {
+	} else if (c->state == CLIENT_GREETING && bench_frame_holds(frame, "\"accept\": true")) {
 		if (options.bare) {
 			client_open(c);
 			return;
 		}
 		client_join(c);
-	} else if (c->state == CLIENT_JOINING && frame_holds(frame, "\"groups_joined\": [\"")) {
+	} else if (c->state == CLIENT_JOINING && bench_frame_holds(frame, "\"groups_joined\": [\"")) {
 		if (options.returns && c->cursor == NULL)
 			c->state = CLIENT_MARKING;
 		else
 			client_open(c);
+	} else if (c->state == CLIENT_JOINING && bench_frame_holds(frame, ", try again\"}")) {
+		run.asked_again++;
+		client_join(c);
 	} else {
 		bench_fatal(
 		    "unexpected answer: %.*s", (int)(frame->len < 500 ? frame->len : 500), frame->payload);
@@ -308,18 +351,21 @@ client_take_text(struct client *c, const struct frame *frame, int64_t now_us)
 }
 
 static void
-client_take_frame(struct client *c, const struct frame *frame, int64_t now_us)
+client_take_frame(struct client *c, const struct bench_frame *frame, int64_t now_us)
 {
 	switch (frame->opcode) {
 	case FRAME_TEXT:
-		client_take_text(c, frame, now_us);
+		if (options.peer != NULL)
+			client_take_peer_text(c, frame, now_us);
+		else
+			client_take_text(c, frame, now_us);
 		break;
 	case FRAME_PING:
 		client_send_frame(c, FRAME_PONG, frame->payload, frame->len);
 		break;
 	case FRAME_CLOSE:
 		if (frame->len >= 2)
-			run.last_close_code = (uint8_t)frame->payload[0] << 8 | (uint8_t)frame->payload[1];
+			run.last_close_code = bench_frame_close_code(frame);
 		client_close(c);
 		break;
 	default:
@@ -328,32 +374,22 @@ client_take_frame(struct client *c, const struct frame *frame, int64_t now_us)
 	}
 }
 
-/* Octets of the HTTP answer, when it is all there; else 0. */
-static size_t
-client_take_answer(struct client *c, const uint8_t *data, size_t len)
-{
-	const char *end = memmem(data, len, "\r\n\r\n", 4);
-
-	if (end == NULL)
-		return 0;
-	if (len < 12 || memcmp(data, "HTTP/1.1 101", 12) != 0)
-		bench_fatal("refused: %.*s", (int)(len < 500 ? len : 500), (const char *)data);
-	c->state = CLIENT_GREETING;
-	return (size_t)(end + 4 - (const char *)data);
-}
-
 /* Returns how many octets have been taken; an incomplete frame stays. */
 static size_t
 client_take(struct client *c, const uint8_t *data, size_t len, int64_t now_us)
 {
 	size_t taken = 0, size;
-	struct frame frame;
+	struct bench_frame frame;
 
-	if (c->state == CLIENT_UPGRADING)
-		taken = client_take_answer(c, data, len);
-	if (c->state == CLIENT_UPGRADING)
-		return 0;
-	while (c->state != CLIENT_CLOSED && frame_read(data + taken, len - taken, &frame, &size)) {
+	if (c->state == CLIENT_UPGRADING) {
+		taken = bench_ws_read_answer(data, len);
+		if (taken == 0)
+			return 0;
+		c->state = CLIENT_GREETING;
+		if (options.peer != NULL && options.peer->hello == NULL)
+			client_open(c);
+	}
+	while (c->state != CLIENT_CLOSED && bench_ws_read_frame(data + taken, len - taken, &frame, &size)) {
 		taken += size;
 		client_take_frame(c, &frame, now_us);
 	}
@@ -390,23 +426,32 @@ client_buffer(struct client *c)
 	return c->rest;
 }
 
-static void
-client_read(struct client *c)
+/* False: there is nothing more to be read. */
+static bool
+client_read_piece(struct client *c)
 {
 	uint8_t *buffer = client_buffer(c);
-	ssize_t n = recv(c->fd, buffer + c->rest_len, CLIENT_READ_SIZE, 0);
+	ssize_t n = bench_io_recv(c->fd, buffer + c->rest_len, CLIENT_READ_SIZE);
 	size_t len, taken;
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
+		return false;
 	if (n <= 0) {
 		client_close(c);
-		return;
+		return false;
 	}
 	run.octets += n;
 	len = c->rest_len + (size_t)n;
 	taken = client_take(c, buffer, len, bench_now_us());
 	client_keep_rest(c, buffer + taken, len - taken);
+	return c->state != CLIENT_CLOSED && bench_io_has_more(c->fd);
+}
+
+static void
+client_read(struct client *c)
+{
+	while (client_read_piece(c))
+		;
 }
 
 /* ---- connecting ---- */
@@ -423,41 +468,32 @@ client_watch(struct client *c, int operation, uint32_t events)
 static void
 client_connect(struct client *c, int64_t number)
 {
-	struct sockaddr_in from = {.sin_family = AF_INET}, to = {.sin_family = AF_INET};
-	int one = 1;
+	static const int little = CLIENT_STALLED_OCTETS;
 
 	c->port = options.ports[number % options.port_count];
-	to.sin_port = htons(c->port);
-	from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)(number / CLIENT_PER_ADDRESS));
-	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	c->token = options.tokens != NULL ? options.tokens[number % options.token_count] : options.token;
+	c->owner = options.bare ? -1 : number;
 	c->state = CLIENT_CONNECTING;
-	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	if (c->fd < 0)
-		bench_fatal("could not create a socket: %m; ulimit -n tells how many there may be");
-	setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
-	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (bind(c->fd, (struct sockaddr *)&from, sizeof(from)) < 0 ||
-	    (connect(c->fd, (struct sockaddr *)&to, sizeof(to)) < 0 && errno != EINPROGRESS))
-		bench_fatal("could not connect: %m");
+	c->fd = bench_ws_connect(c->port, number);
+	if (number >= options.clients)
+		setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &little, sizeof(little));
 	client_watch(c, EPOLL_CTL_ADD, EPOLLOUT);
 }
 
 static void
 client_connected(struct client *c)
 {
-	int error = 0;
-	socklen_t len = sizeof(error);
-
-	getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len);
-	if (error != 0)
-		bench_fatal("could not connect: %s", strerror(error));
+	bench_ws_connected(c->fd);
+	if (options.tls)
+		bench_io_connect_tls(c->fd);
 	client_watch(c, EPOLL_CTL_MOD, EPOLLIN);
 	if (options.bare) {
 		c->state = CLIENT_GREETING;
-	} else {
-		c->state = CLIENT_UPGRADING;
-		client_send_upgrade(c);
+		return;
 	}
+	c->state = CLIENT_UPGRADING;
+	if (!bench_ws_send_upgrade(c->fd, c->port, options.path, c->token))
+		client_close(c);
 }
 
 /* ---- the loop ---- */
@@ -486,27 +522,37 @@ run_turn(int timeout_ms)
 static double
 run_open_all(int64_t at_once)
 {
-	int64_t start_us = bench_now_us();
+	int64_t start_us = bench_now_us(), all = options.clients + options.stalled;
 
 	run.started = run.opened = run.asked_us = 0;
-	while (run.opened < options.clients) {
-		while (run.started < options.clients && run.started - run.opened < at_once) {
+	while (run.opened < all) {
+		while (run.started < all && run.started - run.opened < at_once) {
 			client_connect(&run.clients[run.started], run.started);
 			run.started++;
 		}
 		if (!run_turn((int)options.patience * 1000))
-			bench_fatal("only %" PRId64 " of %" PRId64 " sessions could be opened", run.opened,
-			    options.clients);
+			bench_fatal(
+			    "only %" PRId64 " of %" PRId64 " sessions could be opened", run.opened, all);
 		if (run.closed > 0)
 			bench_fatal("a session was closed while it was being opened");
 	}
 	return (double)(bench_now_us() - start_us) / 1e6;
 }
 
+/* The last ones are not read any more. */
+static void
+run_stall(void)
+{
+	for (int64_t i = options.clients; i < options.clients + options.stalled; i++)
+		if (epoll_ctl(run.epoll, EPOLL_CTL_DEL, run.clients[i].fd, NULL) < 0)
+			bench_fatal("could not leave a socket: %m");
+}
+
 static void
 run_print_open(double seconds)
 {
-	printf("{\"sessions\": %" PRId64 ", \"open_seconds\": %.6f}\n", run.opened, seconds);
+	printf("{\"sessions\": %" PRId64 ", \"open_seconds\": %.6f, \"asked_again\": %" PRId64 "}\n",
+	    run.opened, seconds, run.asked_again);
 	fflush(stdout);
 }
 
@@ -514,7 +560,7 @@ static void
 run_hang_up(void)
 {
 	for (int64_t i = 0; i < options.clients; i++) {
-		close(run.clients[i].fd);
+		bench_io_close(run.clients[i].fd);
 		run.clients[i].rest_len = 0;
 	}
 }
@@ -531,10 +577,17 @@ run_come_back(void)
 	run_print_open(run_open_all(options.clients));
 }
 
+/* With topics each event is for one session, and none comes twice. */
+static bool
+run_has_all(void)
+{
+	return options.topics != NULL ? run.events >= options.events : run.done == options.clients;
+}
+
 static void
 run_receive(void)
 {
-	while (run.done < options.clients && run.closed < options.clients)
+	while (!run_has_all() && run.closed < options.clients)
 		if (!run_turn((int)options.patience * 1000))
 			return;
 }
@@ -565,14 +618,15 @@ run_print_last(void)
 static void
 run_print(double cpu_seconds)
 {
-	int64_t wanted = options.hold ? run.events : options.events * options.clients;
-	double seconds = (double)(run.last_us - run.first_us) / 1e6;
+	int64_t wanted = options.hold ? run.events : options.events * (options.topics ? 1 : options.clients);
+	int64_t us = run.last_us - run.first_us;
+	double seconds = (double)(us > 0 ? us : 1) / 1e6; /* the clock's resolution */
 
 	printf("{\"deliveries\": %" PRId64 ", \"missing\": %" PRId64
 	       ", \"seconds\": %.6f, \"return_us\": %" PRId64 ", \"asked_us\": %" PRId64
 	       ", \"first_us\": %" PRId64 ", \"last_us\": %" PRId64 ", \"deliveries_per_second\": %.0f, ",
 	    run.events, wanted - run.events, seconds, run.return_us, run.asked_us, run.first_us, run.last_us,
-	    seconds > 0 ? (double)run.events / seconds : 0);
+	    (double)run.events / seconds);
 	printf("\"p50_us\": %" PRId64 ", \"p90_us\": %" PRId64 ", \"p99_us\": %" PRId64
 	       ", \"max_us\": %" PRId64 ", ",
 	    histogram_quantile_us(&run.latency, 0.5), histogram_quantile_us(&run.latency, 0.9),
@@ -585,16 +639,6 @@ run_print(double cpu_seconds)
 }
 
 static void
-run_raise_descriptors(void)
-{
-	struct rlimit limit;
-
-	getrlimit(RLIMIT_NOFILE, &limit);
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-static void
 run_parse_ports(char *list)
 {
 	for (char *port = strtok(list, ","); port != NULL; port = strtok(NULL, ",")) {
@@ -603,6 +647,33 @@ run_parse_ports(char *list)
 		options.ports[options.port_count++] =
 		    (uint16_t)bench_parse_number("port", port, 1, UINT16_MAX);
 	}
+}
+
+static void
+run_find_peer(const char *name)
+{
+	for (size_t i = 0; i < sizeof(client_peers) / sizeof(client_peers[0]); i++)
+		if (strcmp(client_peers[i].name, name) == 0)
+			options.peer = &client_peers[i];
+	if (options.peer == NULL)
+		bench_fatal("--peer is plain or socket.io");
+}
+
+static void
+run_check_options(void)
+{
+	if (options.port_count == 0)
+		bench_fatal("--port is missing");
+	if (!options.hold && options.events == 0)
+		bench_fatal("--events or --hold is missing");
+	if (options.any_order && options.hold)
+		bench_fatal("--any-order does not go with --hold");
+	if (options.returns && (options.bare || options.hold || options.stalled > 0))
+		bench_fatal("--return goes with none of --bare, --hold, --stalled");
+	if ((options.topics != NULL) != (options.groups_each > 0))
+		bench_fatal("--topics and --groups-each go together");
+	if (options.message[0] != '{' || options.message[strlen(options.message) - 1] != '}')
+		bench_fatal("--message must be a JSON object");
 }
 
 static void
@@ -624,7 +695,11 @@ run_parse_options(int argc, char **argv)
 	    {"message", required_argument, NULL, 'm'}, {"seq-key", required_argument, NULL, 's'},
 	    {"commits", required_argument, NULL, 'C'}, {"bare", no_argument, NULL, 'b'},
 	    {"hold", no_argument, NULL, 'h'}, {"return", no_argument, NULL, 'r'},
-	    {"any-order", no_argument, NULL, 'a'}, {NULL, 0, NULL, 0}};
+	    {"any-order", no_argument, NULL, 'a'}, {"tls", no_argument, NULL, 'T'},
+	    {"stalled", required_argument, NULL, 'S'}, {"at-once", required_argument, NULL, 'O'},
+	    {"tokens", required_argument, NULL, 'k'}, {"topics", required_argument, NULL, 'o'},
+	    {"groups-each", required_argument, NULL, 'g'}, {"path", required_argument, NULL, 'P'},
+	    {"peer", required_argument, NULL, 'e'}, {NULL, 0, NULL, 0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
@@ -665,36 +740,54 @@ run_parse_options(int argc, char **argv)
 		case 'a':
 			options.any_order = true;
 			break;
+		case 'T':
+			options.tls = true;
+			break;
+		case 'S':
+			options.stalled = bench_parse_number("stalled", optarg, 0, 1000000);
+			break;
+		case 'O':
+			options.at_once = bench_parse_number("at-once", optarg, 1, 1000000);
+			break;
+		case 'k':
+			options.tokens = bench_read_lines(optarg, &options.token_count);
+			break;
+		case 'o':
+			options.topics = bench_read_lines(optarg, &options.topic_count);
+			break;
+		case 'g':
+			options.groups_each = bench_parse_number("groups-each", optarg, 1, CLIENT_GROUPS_MAX);
+			break;
+		case 'P':
+			options.path = optarg;
+			break;
+		case 'e':
+			run_find_peer(optarg);
+			break;
 		default:
 			exit(2);
 		}
 	}
-	if (options.port_count == 0)
-		bench_fatal("--port is missing");
-	if (!options.hold && options.events == 0)
-		bench_fatal("--events or --hold is missing");
-	if (options.any_order && options.hold)
-		bench_fatal("--any-order does not go with --hold");
-	if (options.returns && (options.bare || options.hold))
-		bench_fatal("--return goes neither with --bare nor with --hold");
-	if (options.message[0] != '{' || options.message[strlen(options.message) - 1] != '}')
-		bench_fatal("--message must be a JSON object");
+	run_check_options();
 }
 
 int
 main(int argc, char **argv)
 {
 	double open_seconds, cpu_seconds;
+	size_t size;
 
 	run_parse_options(argc, argv);
 	signal(SIGPIPE, SIG_IGN);
-	run_raise_descriptors();
-	run.clients = bench_realloc(NULL, (size_t)options.clients * sizeof(*run.clients));
-	memset(run.clients, 0, (size_t)options.clients * sizeof(*run.clients));
+	bench_ws_raise_descriptors();
+	size = (size_t)(options.clients + options.stalled) * sizeof(*run.clients);
+	run.clients = bench_realloc(NULL, size);
+	memset(run.clients, 0, size);
 	if (options.commits != NULL)
 		run_map_commits();
 	run.epoll = epoll_create1(0);
-	open_seconds = run_open_all(CLIENT_OPENING_MAX);
+	open_seconds = run_open_all(options.at_once);
+	run_stall();
 	if (options.returns)
 		run_hang_up();
 	run_print_open(open_seconds);

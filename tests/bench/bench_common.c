@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 static int64_t
@@ -65,4 +66,25 @@ bench_parse_number(const char *option, const char *text, int64_t min, int64_t ma
 			    " is wanted",
 		    option, text, min, max);
 	return value;
+}
+
+char **
+bench_read_lines(const char *path, int64_t *count)
+{
+	FILE *file = fopen(path, "r");
+	char **lines = NULL, *line = NULL;
+	size_t size = 0;
+
+	if (file == NULL)
+		bench_fatal("could not open file \"%s\": %m", path);
+	for (*count = 0; getline(&line, &size, file) > 0; line = NULL) {
+		line[strcspn(line, "\n")] = '\0';
+		lines = bench_realloc(lines, (size_t)(*count + 1) * sizeof(*lines));
+		lines[(*count)++] = line;
+	}
+	free(line);
+	fclose(file);
+	if (*count == 0)
+		bench_fatal("no line is in file \"%s\"", path);
+	return lines;
 }

@@ -20,4 +20,7 @@ void *bench_realloc(void *ptr, size_t size);
 /* An option's value; ends the process unless it is a number from min to max. */
 int64_t bench_parse_number(const char *option, const char *text, int64_t min, int64_t max);
 
+/* The lines of a file, without their ends; ends the process when there are none. They stay until its end. */
+char **bench_read_lines(const char *path, int64_t *count);
+
 #endif

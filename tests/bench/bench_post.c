@@ -1,6 +1,7 @@
 /*
  * The publisher over HTTP: POST /api/v1/events on keep-alive connections, the next request on each as soon as the
- * last one has been answered. Prints the rate, and how long the answers took.
+ * last one has been answered. Prints the rate, and how long the answers took. --path PATH posts bare payloads to another
+ * program instead.
  */
 #include "config.h"
 #include "bench_common.h"
@@ -32,7 +33,7 @@ static struct {
 	uint16_t port;
 	int64_t connections, requests, batch;
 	size_t octets;
-	const char *token;
+	const char *token, *path; /* path: NULL: pgrelay's */
 } options = {.connections = 1, .requests = 1000, .batch = 1, .octets = 300, .token = ""};
 
 struct post {
@@ -70,6 +71,10 @@ post_write_body(char *body)
 {
 	char *p = body;
 
+	if (options.path != NULL) {
+		bench_event_write(body, options.octets, bench_now_us(), ++run.seq);
+		return options.octets;
+	}
 	if (options.batch > 1)
 		*p++ = '[';
 	for (int64_t i = 0; i < options.batch; i++) {
@@ -95,9 +100,9 @@ post_ask(size_t i)
 	run.posts[i].sent_us = bench_now_us();
 	body_len = post_write_body(run.body);
 	len = snprintf(head, sizeof(head),
-	    "POST /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAuthorization: Bearer %s\r\n"
+	    "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAuthorization: Bearer %s\r\n"
 	    "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
-	    options.port, options.token, body_len);
+	    options.path != NULL ? options.path : "/api/v1/events", options.port, options.token, body_len);
 	if (len < 0 || (size_t)len >= sizeof(head))
 		bench_fatal("the token is too long");
 	memmove(run.body + len, run.body, body_len);
@@ -123,12 +128,20 @@ post_answer_size(const struct post *p)
 	return (size_t)(end + 4 - p->answer) + (size_t)strtoul(length + sizeof(wanted) - 1, NULL, 10);
 }
 
+static bool
+post_succeeded(const char *answer)
+{
+	if (options.path != NULL)
+		return strncmp(answer, "HTTP/1.1 20", 11) == 0;
+	return strncmp(answer, "HTTP/1.1 200 ", 13) == 0 && strstr(answer, "\r\n\r\n{\"ids\": [") != NULL;
+}
+
 static void
 post_take_answer(size_t i)
 {
 	struct post *p = &run.posts[i];
 
-	if (strncmp(p->answer, "HTTP/1.1 200 ", 13) != 0 || strstr(p->answer, "\r\n\r\n{\"ids\": [") == NULL)
+	if (!post_succeeded(p->answer))
 		bench_fatal("refused: %.1000s", p->answer);
 	histogram_add(&run.times, bench_now_us() - p->sent_us);
 	p->sent_us = 0;
@@ -207,7 +220,8 @@ post_parse_options(int argc, char **argv)
 	static const struct option table[] = {{"port", required_argument, NULL, 'p'},
 	    {"token", required_argument, NULL, 't'}, {"connections", required_argument, NULL, 'c'},
 	    {"requests", required_argument, NULL, 'n'}, {"batch", required_argument, NULL, 'b'},
-	    {"octets", required_argument, NULL, 'o'}, {NULL, 0, NULL, 0}};
+	    {"octets", required_argument, NULL, 'o'}, {"path", required_argument, NULL, 'P'},
+	    {NULL, 0, NULL, 0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
@@ -228,6 +242,9 @@ post_parse_options(int argc, char **argv)
 		case 'b':
 			options.batch = bench_parse_number("batch", optarg, 1, POST_BATCH_MAX);
 			break;
+		case 'P':
+			options.path = optarg;
+			break;
 		case 'o':
 			options.octets =
 			    (size_t)bench_parse_number("octets", optarg, BENCH_EVENT_MIN, POST_OCTETS_MAX);
@@ -238,6 +255,8 @@ post_parse_options(int argc, char **argv)
 	}
 	if (options.port == 0)
 		bench_fatal("--port is missing");
+	if (options.path != NULL && options.batch > 1)
+		bench_fatal("--path goes without --batch");
 }
 
 int

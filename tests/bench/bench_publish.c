@@ -6,6 +6,9 @@
  *   --raw           NOTIFYs with records that it packs itself, --batch events a transaction: all that costs a
  * writer time apart from PostgreSQL's own NOTIFY is left out
  *
+ * --before TEXT --after TEXT (with --raw): each NOTIFY is one event, between these instead of a record: for other
+ * programs that listen on --channel.
+ * --topics FILE (with --raw): the events take the topics of its lines in turns, instead of one for all.
  * --rate transactions a second, by an absolute time table; 0: one after the other. Prints how long the
  * statements took, how long COMMIT until it was answered, both, and the processor time of the server's backend.
  */
@@ -26,14 +29,17 @@
 #define PUBLISH_NOTIFY_MAX 7999
 #define PUBLISH_RECORD_MAX 7000 /* octets of an event that is packed into a NOTIFY */
 #define PUBLISH_EVENT_MAX  100000000
-#define PUBLISH_PIPELINE   64 /* statements sent before their results are read */
+#define PUBLISH_HEAD_MAX   512 /* octets of a record before its payload */
+#define PUBLISH_PIPELINE   64  /* statements sent before their results are read */
 
 static struct {
 	const char *database, *channel;
 	int64_t events, batch, rate;
 	size_t octets;
 	bool raw;
-	const char *commits;
+	const char *commits, *before, *after; /* before: NULL: a record */
+	char **topics;
+	int64_t topic_count;
 } publish = {.database = "", .channel = "pgrelay", .events = 1000, .batch = 1, .octets = 300};
 
 static PGconn *publish_conn;
@@ -83,27 +89,47 @@ publish_emit(void)
 
 /* ---- by NOTIFY ---- */
 
-/* As many records as fit, at most `left`; returns how many. */
+static const char *
+publish_topic(int64_t seq)
+{
+	return publish.topics != NULL ? publish.topics[(seq - 1) % publish.topic_count] : "bench.tick.1";
+}
+
+/* What stands in front of the next event's payload. Returns its length. */
+static size_t
+publish_head(char *head, int64_t now_us, bool first)
+{
+	int len = publish.before != NULL
+		      ? snprintf(head, PUBLISH_HEAD_MAX, "%s", publish.before)
+		      : snprintf(head, PUBLISH_HEAD_MAX, "%se %" PRId64 " %" PRId64 " %s ", first ? "" : "\n",
+			    publish_seq + 1, now_us, publish_topic(publish_seq + 1));
+
+	if (len >= PUBLISH_HEAD_MAX)
+		bench_fatal("a topic is too long");
+	return (size_t)len;
+}
+
+/* As many events as fit, at most `left`; returns how many. */
 static int64_t
 publish_pack(char *packet, int64_t left)
 {
-	size_t len = 0;
+	size_t len = 0, after_len = publish.before != NULL ? strlen(publish.after) : 0;
 	int64_t n;
 
 	for (n = 0; n < left; n++) {
-		char head[128];
+		char head[PUBLISH_HEAD_MAX];
 		int64_t now = bench_now_us();
-		int head_len = snprintf(head, sizeof(head), "%se %" PRId64 " %" PRId64 " bench.tick.1 ",
-		    n > 0 ? "\n" : "", publish_seq + 1, now);
+		size_t head_len = publish_head(head, now, n == 0);
 
-		if (len + (size_t)head_len + publish.octets > PUBLISH_NOTIFY_MAX)
+		if (len + head_len + publish.octets + after_len > PUBLISH_NOTIFY_MAX ||
+		    (n > 0 && publish.before != NULL))
 			break;
-		memcpy(packet + len, head, (size_t)head_len);
-		len += (size_t)head_len;
+		memcpy(packet + len, head, head_len);
+		len += head_len;
 		bench_event_write(packet + len, publish.octets, now, ++publish_seq);
 		len += publish.octets;
 	}
-	packet[len] = '\0';
+	memcpy(packet + len, publish.before != NULL ? publish.after : "", after_len + 1);
 	return n;
 }
 
@@ -223,7 +249,8 @@ publish_parse_options(int argc, char **argv)
 	    {"channel", required_argument, NULL, 'c'}, {"events", required_argument, NULL, 'n'},
 	    {"batch", required_argument, NULL, 'b'}, {"rate", required_argument, NULL, 'r'},
 	    {"octets", required_argument, NULL, 'o'}, {"commits", required_argument, NULL, 'C'},
-	    {"raw", no_argument, NULL, 'R'}, {NULL, 0, NULL, 0}};
+	    {"before", required_argument, NULL, 'B'}, {"after", required_argument, NULL, 'A'},
+	    {"topics", required_argument, NULL, 't'}, {"raw", no_argument, NULL, 'R'}, {NULL, 0, NULL, 0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -250,6 +277,15 @@ publish_parse_options(int argc, char **argv)
 		case 'C':
 			publish.commits = optarg;
 			break;
+		case 't':
+			publish.topics = bench_read_lines(optarg, &publish.topic_count);
+			break;
+		case 'B':
+			publish.before = optarg;
+			break;
+		case 'A':
+			publish.after = optarg;
+			break;
 		case 'R':
 			publish.raw = true;
 			break;
@@ -259,6 +295,10 @@ publish_parse_options(int argc, char **argv)
 	}
 	if (publish.batch > 1 && (!publish.raw || publish.commits != NULL))
 		bench_fatal("--batch goes with --raw, and without --commits");
+	if ((publish.topics != NULL || publish.before != NULL) && !publish.raw)
+		bench_fatal("--topics and --before go with --raw");
+	if ((publish.before != NULL) != (publish.after != NULL) || (publish.before && publish.topics))
+		bench_fatal("--before and --after go together, and without --topics");
 	if (publish.raw && publish.octets > PUBLISH_RECORD_MAX)
 		bench_fatal("--raw goes with --octets up to %d", PUBLISH_RECORD_MAX);
 }
