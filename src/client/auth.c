@@ -31,10 +31,9 @@
  * on to ask what they may see, and a question of many is one. */
 #define AUTH_REFUSED_A_TURN  128
 #define AUTH_ACCEPTED_A_TURN 2500
-/* Passwords under way: a check takes the server some 20 ms, so that more would not be done in time. Some are
- * for those who are logging in alone. */
-#define AUTH_PASSWORDS_MAX       128
-#define AUTH_PASSWORDS_AGAIN_MAX 64
+/* Passwords under way, of those who log in and as many of those who have a session: neither takes the others'
+ * room. A check takes the server some 20 ms, so that more would not be done in time. */
+#define AUTH_PASSWORDS_MAX 64
 /* Each in turn: one that nobody waits for any more is not to hold up the next. */
 #define AUTH_PASSWORD_SESSION_SQL                                                                            \
 	"SELECT set_config('lock_timeout', '1s', false), set_config('statement_timeout', $1, false), "       \
@@ -73,7 +72,7 @@ static struct {
 	struct pg_query_pool *pool;
 	const char *conninfo;
 	struct pg_query_pool *passwords; /* NULL before the first one */
-	size_t password_count;
+	size_t password_count[2];        /* of logins, of sessions */
 	struct auth_lookup *open;
 	struct auth_lookup *latest; /* of these, who was joined last; NULL: none */
 	TAILQ_HEAD(auth_unsent, auth_lookup) unsent;
@@ -116,7 +115,7 @@ static void
 auth_lookup_settle(struct auth_lookup *l)
 {
 	auth_lookup_shut(l);
-	auth.password_count -= l->counted;
+	auth.password_count[l->again] -= l->counted;
 	l->counted = false;
 	l->query = NULL;
 	l->subrequest = NULL;
@@ -268,7 +267,7 @@ auth_lookup_ask_password(struct auth_lookup *l)
 {
 	const char *params[] = {l->credential.name, l->credential.token};
 
-	if (auth.password_count >= (l->again ? AUTH_PASSWORDS_AGAIN_MAX : AUTH_PASSWORDS_MAX)) {
+	if (auth.password_count[l->again] >= AUTH_PASSWORDS_MAX) {
 		auth_report_failure("who a client is", "too many passwords are being checked");
 		auth_lookup_answer(l, AUTH_UNAVAILABLE, NULL);
 		return;
@@ -276,7 +275,7 @@ auth_lookup_ask_password(struct auth_lookup *l)
 	if (auth.passwords == NULL)
 		auth.passwords = pg_query_pool_new("password", auth.conninfo, auth_on_passwords_state, NULL);
 	l->counted = true;
-	auth.password_count++;
+	auth.password_count[l->again]++;
 	metrics[METRIC_PASSWORDS_CHECKED_TOTAL]++;
 	auth_lookup_query(l, auth.passwords, conf.authenticate_password_function, params, 2);
 }

@@ -29,6 +29,7 @@
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/http_struct.h>
+#include <event2/keyvalq_struct.h>
 #include <netinet/in.h>
 #include <openssl/ssl.h>
 #include <stdlib.h>
@@ -343,11 +344,28 @@ subrequest_is_name(const char *name)
 	return len > 0 && len <= SUBREQUEST_NAME_MAX;
 }
 
+/* NULL: there is none, or several, of which one may be somebody else's. */
+static const char *
+subrequest_name(const struct evkeyvalq *headers)
+{
+	const struct evkeyval *h;
+	const char *name = NULL;
+
+	TAILQ_FOREACH (h, headers, next) {
+		if (strcasecmp(h->key, "X-User") != 0)
+			continue;
+		if (name != NULL)
+			return NULL;
+		name = h->value;
+	}
+	return name;
+}
+
 static void
 subrequest_judge(struct auth_subrequest *r, struct evhttp_request *answer)
 {
 	int status = evhttp_request_get_response_code(answer);
-	const char *name = evhttp_find_header(evhttp_request_get_input_headers(answer), "X-User");
+	const char *name = subrequest_name(evhttp_request_get_input_headers(answer));
 	char *error = NULL;
 
 	if (status == 401 || status == 403) {
@@ -357,7 +375,7 @@ subrequest_judge(struct auth_subrequest *r, struct evhttp_request *answer)
 	if (status < 200 || status > 299)
 		error = mem_printf("it answered with %d; 2xx, 401 or 403 is wanted", status);
 	else if (name == NULL || !subrequest_is_name(name))
-		error = mem_printf("its answer has no header X-User with the user's name, of 1 to %d octets",
+		error = mem_printf("its answer has not one header X-User, with a name of 1 to %d octets",
 		    SUBREQUEST_NAME_MAX);
 	if (error == NULL) {
 		subrequest_answer(r, AUTH_ACCEPTED, name);

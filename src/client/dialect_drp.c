@@ -28,6 +28,7 @@
 #define DRP_OWN_TYPE     "pgrelay"
 #define DRP_PING_MOST_MS 54000
 #define DRP_WAITING_MAX  65536 /* octets of commands that wait while the session still reads: pings, a close */
+#define DRP_READ_MOST    (256 * 1024) /* what one read may add to these, beside one message that is large */
 
 struct drp_pending {
 	STAILQ_ENTRY(drp_pending) entry;
@@ -388,12 +389,27 @@ drp_pump(struct drp_state *d)
 
 /* ---- the session's calls ---- */
 
+/* No more than this is there when the session reads no further, unless it was compressed: then one read brings a
+ * thousand times as much. */
+static bool
+drp_is_crowded(const struct drp_state *d)
+{
+	return d->question != NULL &&
+	       d->waiting > DRP_WAITING_MAX + DRP_READ_MOST + (size_t)conf.max_message_bytes;
+}
+
 static void
 drp_message(void *state, const char *text, size_t len)
 {
 	struct drp_state *d = drp_check(state);
-	struct drp_pending *p = mem_alloc(sizeof(*p) + len);
+	struct drp_pending *p;
 
+	if (drp_is_crowded(d)) {
+		session_close(
+		    d->session, WS_CLOSE_TOO_BIG, "too much that was compressed waits for the database");
+		return; /* d is gone */
+	}
+	p = mem_alloc(sizeof(*p) + len);
 	if (len > 0)
 		memcpy(p->text, text, len);
 	p->len = len;

@@ -105,6 +105,7 @@ session_leave(struct session *s)
 	event_del(s->read_event);
 	event_del(s->write_event);
 	wheel_cancel(&s->timer);
+	sessions.streams -= s->ws == NULL;
 	TAILQ_REMOVE(&sessions.list, s, entry);
 	sessions.count--;
 	metrics[METRIC_SESSIONS] -= !s->peer;
@@ -578,6 +579,7 @@ session_open_transport(struct session *s)
 	else
 		setsockopt(
 		    s->socket.transport.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
+	sessions.streams += s->ws == NULL;
 	if (s->socket.deflate)
 		ws_allow_deflate(s->ws);
 }
@@ -730,6 +732,12 @@ session_init(void)
 {
 	TAILQ_INIT(&sessions.list);
 	wheel_init(&sessions.wheel, session_on_look);
+}
+
+bool
+session_any_stream(void)
+{
+	return sessions.streams > 0;
 }
 
 size_t

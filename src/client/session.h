@@ -134,6 +134,8 @@ void session_close(struct session *session, enum ws_close_code code, const char 
 void session_gap_all(const char *reason, const char *types);
 /* Is one of those that take what they get more than a little behind? Those on their way back do not count. */
 bool session_any_congested(void);
+/* Are there streams of server-sent events? */
+bool session_any_stream(void);
 
 /* The tokens or grants of this user have changed: each of its sessions is asked about again. */
 void session_access_changed(int64_t user_id);

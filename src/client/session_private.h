@@ -78,6 +78,7 @@ struct sessions {
 	TAILQ_HEAD(session_list, session) list;
 	size_t count;
 	size_t closing; /* of them, in that state */
+	size_t streams; /* of them, of server-sent events */
 	uint64_t last_id;
 	struct wheel wheel;
 };

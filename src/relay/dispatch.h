@@ -5,10 +5,12 @@
 #include "relay/event.h"
 
 /*
- * An event's or a ticket's record: into the history, and to everybody who wants it. xid is its transaction
- * where the announcer has told it, else 0.
+ * An event's or a ticket's record: into the history, and to everybody who wants it, at dispatch_flush() at the
+ * latest; until then what the record points to must be there. xid is its transaction where the announcer has told it, else
+ * 0.
  */
 void dispatch_event(const struct record *record, uint64_t xid);
+void dispatch_flush(void);
 /* The same to those sessions alone that are on their way back, which missed it. */
 void dispatch_missed(const struct record *record);
 /*

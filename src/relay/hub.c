@@ -466,16 +466,24 @@ hub_selects(const struct topic *t)
 	return false;
 }
 
+/* Members lie anywhere: the next one's memory is fetched while this one is served. */
 static size_t
-hub_deliver_pattern(const struct hub_pattern *p, struct msg *msg)
+hub_deliver_pattern(const struct hub_pattern *p, struct msg *msgs, size_t count)
 {
+	struct hub_subscription *next;
 	size_t n = 0;
 
-	for (struct hub_subscription *s = p->subscriptions; s != NULL; s = s->next_of_pattern) {
-		if (s->member->stamp == hub.stamp)
+	for (struct hub_subscription *s = p->subscriptions; s != NULL; s = next) {
+		struct hub_member *m = s->member;
+
+		next = s->next_of_pattern;
+		if (next != NULL)
+			__builtin_prefetch(next->member, 1);
+		if (m->stamp == hub.stamp)
 			continue;
-		s->member->stamp = hub.stamp;
-		s->member->deliver(s->member, msg);
+		m->stamp = hub.stamp;
+		for (size_t i = 0; i < count; i++)
+			m->deliver(m, &msgs[i]);
 		n++;
 	}
 	return n;
@@ -483,7 +491,7 @@ hub_deliver_pattern(const struct hub_pattern *p, struct msg *msg)
 
 /* To those who have a pattern of these shapes that matches the topic. */
 static size_t
-hub_deliver_as(const struct topic *t, unsigned shapes, struct msg *msg)
+hub_deliver_as(const struct topic *t, unsigned shapes, struct msg *msgs, size_t count)
 {
 	struct hub_hashes hashes;
 	size_t n = 0;
@@ -496,7 +504,7 @@ hub_deliver_as(const struct topic *t, unsigned shapes, struct msg *msg)
 			continue;
 		p = hub_find(hub_hash_shape(&hashes, shape), shape, t);
 		if (p != NULL)
-			n += hub_deliver_pattern(p, msg);
+			n += hub_deliver_pattern(p, msgs, count);
 	}
 	return n;
 }
@@ -513,7 +521,7 @@ hub_deliver_aliases(struct msg *msg)
 
 	for (int i = 0; i < DRP_EVENT_ALIASES; i++)
 		if (drp_event_alias(msg->topic, msg->payload, i, &alias, buf))
-			n += hub_deliver_as(&alias, HUB_TYPED_SHAPES, msg);
+			n += hub_deliver_as(&alias, HUB_TYPED_SHAPES, msg, 1);
 	return n;
 }
 
@@ -527,9 +535,15 @@ hub_deliver_on_condition(struct msg *msg)
 	for (size_t i = 0; i < hub.bucket_count; i++)
 		for (struct hub_pattern *p = hub.buckets[i]; p != NULL; p = p->next)
 			if (hub_is_alias(p))
-				n += hub_deliver_pattern(p, msg);
+				n += hub_deliver_pattern(p, msg, 1);
 	msg->conditional = false;
 	return n;
+}
+
+static bool
+hub_has_aliases(const struct msg *msg)
+{
+	return hub.alias_count > 0 && msg->group == NULL && drp_event_has_aliases(msg->topic);
 }
 
 size_t
@@ -538,10 +552,26 @@ hub_deliver(struct msg *msg)
 	size_t n;
 
 	hub.stamp++;
-	n = hub_deliver_as(msg->topic, HUB_ALL_SHAPES, msg);
-	if (hub.alias_count > 0 && msg->group == NULL && drp_event_has_aliases(msg->topic))
+	n = hub_deliver_as(msg->topic, HUB_ALL_SHAPES, msg, 1);
+	if (hub_has_aliases(msg))
 		n += msg->ticket == NULL ? hub_deliver_aliases(msg) : hub_deliver_on_condition(msg);
 	metrics[METRIC_DELIVERIES_TOTAL] += (double)n;
+	return n;
+}
+
+size_t
+hub_deliver_run(struct msg *msgs, size_t count)
+{
+	size_t n = 0;
+
+	if (hub_has_aliases(msgs)) {
+		for (size_t i = 0; i < count; i++)
+			n += hub_deliver(&msgs[i]);
+		return n;
+	}
+	hub.stamp++;
+	n = hub_deliver_as(msgs->topic, HUB_ALL_SHAPES, msgs, count);
+	metrics[METRIC_DELIVERIES_TOTAL] += (double)(n * count);
 	return n;
 }
 

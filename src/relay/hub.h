@@ -50,6 +50,8 @@ void hub_unselect(const struct hub_member *member);
  * there, hub_finds() says whether it is theirs.
  */
 size_t hub_deliver(struct msg *msg);
+/* The same for several of one topic; 0: nobody wants any of them. */
+size_t hub_deliver_run(struct msg *msgs, size_t count);
 bool hub_finds(const struct hub_member *member, const struct topic *topic, struct slice payload);
 
 #endif

@@ -175,8 +175,12 @@ sendq_push_id_line(struct sendq *q)
 void
 sendq_push_msg(struct sendq *q, struct msg *msg)
 {
+	struct span frame = msg->frames[q->form];
+
 	if (msg->ticket == NULL) {
-		sendq_push_span(q, msg_frame(msg, q->form));
+		if (frame.block == NULL || msg->missed)
+			frame = msg_frame(msg, q->form); /* mostly it has been made already */
+		sendq_push_span(q, frame);
 	} else {
 		sendq_push_id_line(q);
 		ticket_ref(msg->ticket);

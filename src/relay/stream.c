@@ -279,6 +279,7 @@ stream_take_payload(struct slice payload, bool fresh, bool caught_up)
 			stream_take_event(&r);
 			continue;
 		}
+		dispatch_flush();
 		if (r.kind == RECORD_TRANSACTION)
 			stream.xid = r.xid;
 		if (r.kind == RECORD_DEFERRED && !stream_take_deferred(&r, caught_up)) {
@@ -292,6 +293,7 @@ stream_take_payload(struct slice payload, bool fresh, bool caught_up)
 		if (fresh)
 			stream_take_news(&r);
 	}
+	dispatch_flush();
 }
 
 static void
@@ -406,6 +408,7 @@ stream_on_row(void *arg, uint64_t xid, bool deferred, const struct record *r)
 	stream.rows++;
 	metrics[METRIC_EVENTS_CAUGHT_UP_TOTAL]++;
 	dispatch_event(r, deferred ? xid : 0);
+	dispatch_flush();
 	stream.unpaced_bytes += r->payload.len;
 	if ((stream.rows % STREAM_PACE_ROWS == 0 ||
 		stream.unpaced_bytes > (size_t)conf.queue_limit_bytes / 8) &&
