@@ -31,9 +31,10 @@
  * on to ask what they may see, and a question of many is one. */
 #define AUTH_REFUSED_A_TURN  128
 #define AUTH_ACCEPTED_A_TURN 2500
-/* Passwords under way, of those who log in and as many of those who have a session: neither takes the others'
- * room. A check takes the server some 20 ms, so that more would not be done in time. */
-#define AUTH_PASSWORDS_MAX 64
+/* Passwords under way: a check takes the server some 20 ms, so that more would not be done in time. Logins take
+ * no room from open sessions, whose rights are to be looked at again however many log in. */
+#define AUTH_PASSWORDS_MAX       128
+#define AUTH_PASSWORDS_AGAIN_MAX 64
 /* Each in turn: one that nobody waits for any more is not to hold up the next. */
 #define AUTH_PASSWORD_SESSION_SQL                                                                            \
 	"SELECT set_config('lock_timeout', '1s', false), set_config('statement_timeout', $1, false), "       \
@@ -267,7 +268,7 @@ auth_lookup_ask_password(struct auth_lookup *l)
 {
 	const char *params[] = {l->credential.name, l->credential.token};
 
-	if (auth.password_count[l->again] >= AUTH_PASSWORDS_MAX) {
+	if (auth.password_count[l->again] >= (l->again ? AUTH_PASSWORDS_AGAIN_MAX : AUTH_PASSWORDS_MAX)) {
 		auth_report_failure("who a client is", "too many passwords are being checked");
 		auth_lookup_answer(l, AUTH_UNAVAILABLE, NULL);
 		return;

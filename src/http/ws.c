@@ -91,7 +91,8 @@ ws_on_send(wslay_event_context_ptr ctx, const uint8_t *data, size_t len, int fla
 {
 	struct ws *ws = ws_of(arg);
 
-	ws->ops->send(ws->arg, data, len);
+	if (ws->sent_code == 0) /* behind a close frame nothing goes out */
+		ws->ops->send(ws->arg, data, len);
 	return (ssize_t)len;
 }
 
@@ -354,8 +355,7 @@ ws_feed(struct ws *ws, const uint8_t *data, size_t len)
 		ws_break(ws);
 		return false;
 	}
-	/* behind a close frame nothing goes out */
-	if (ws->sent_code == 0 && wslay_event_want_write(ctx) && wslay_event_send(ctx) != 0)
+	if (wslay_event_want_write(ctx) && wslay_event_send(ctx) != 0)
 		return false;
 	more = wslay_event_want_read(ctx);
 	ws_give_back(ws);

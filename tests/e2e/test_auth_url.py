@@ -93,8 +93,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.answer(self)
 
     def reply(self, status, headers=(), body=b""):
+        """headers: a dictionary, or pairs."""
         self.send_response(status)
-        for name, value in dict(headers).items():
+        for name, value in headers.items() if isinstance(headers, dict) else headers:
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -232,7 +233,7 @@ def test_answers_that_say_nothing_are_503():
     with at_an_application() as (application, node):
         cookies = application.log_in(user.name)
         answers = [(500, {"X-User": user.name}), (302, {"Location": "/login", "X-User": user.name}), (200, {}), (200, {"X-User": ""}),
-                   (200, {"X-User": "x" * 256}), (404, {}), (429, {"X-User": user.name})]
+                   (200, {"X-User": "x" * 256}), (200, (("X-User", user.name), ("x-user", "somebody"))), (404, {}), (429, {"X-User": user.name})]
         for status, headers in answers:
             application.answer = lambda handler: handler.reply(status, headers)
             client = node.dial("/websocket/", {"Cookie": cookies})

@@ -423,6 +423,26 @@ def test_so_many_passwords_may_wait():
             assert {f.result() for f in dialled} == {403, 503}
 
 
+def test_who_logs_in_takes_no_room_from_open_sessions():
+    """Else whoever tries many passwords would keep a session open whose password is not valid any more."""
+    counted("crowded_password", f"""{USER_ROW} AS $$BEGIN
+        IF name LIKE 'anybody%' THEN PERFORM pg_advisory_xact_lock(4712); END IF;
+        RETURN QUERY SELECT * FROM pgrelay.authenticate_password(name, password); END$$""", "name text, password text")
+    user, lock = with_password("of a crowded node"), site.session()
+    with Node(authenticate_password_function="public.crowded_password", query_timeout="20s") as node:
+        client = drp.dial(node, drp.basic(user.name, "of a crowded node"))
+        lock("SELECT pg_advisory_lock(4712)")
+        with concurrent.futures.ThreadPoolExecutor(200) as pool:
+            dialled = [pool.submit(lambda n=n: drp.dial(node, drp.basic(f"anybody{n}", "waits")).status) for n in range(160)]
+            eventually(lambda: sum(f.done() for f in dialled) >= 160 - 128, what="no more may log in")
+            before = node.metric("pgrelay_passwords_checked_total")
+            notify_access(user)
+            eventually(lambda: node.metric("pgrelay_passwords_checked_total") == before + 1, what="the session's password is asked about")
+            lock("SELECT pg_advisory_unlock(4712)")
+            assert {f.result() for f in dialled} == {403, 503}
+        client.assert_alive()
+
+
 def test_equal_passwords_in_a_turn_are_one_question():
     calls = counted("counted_password", f"""{USER_ROW} AS $$BEGIN PERFORM nextval('public.counted_password_calls');
         RETURN QUERY SELECT * FROM pgrelay.authenticate_password(name, password); END$$""", "name text, password text")

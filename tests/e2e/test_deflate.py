@@ -6,9 +6,11 @@ import os
 import struct
 import zlib
 
+from faults import kept_out
 from harness import TOP_SRCDIR, Node, Process, eventually, main, need_module, node_environment, seconds, site
 from wire import CONTINUATION, PING
 from wire import TEXT as TEXT_FRAME
+from wire import make_frame
 
 OFFER = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
 ANSWER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -115,6 +117,17 @@ def test_what_a_client_may_not_send():
             ws = node.connect(site.all_seeing, headers=headers)
             ws.send_frame(opcode, octets, rsv=rsv)
             assert ws.wait_closed() == code, what
+        eventually(lambda: node.metric("pgrelay_sessions") == 0)
+
+
+def test_commands_that_wait_are_bounded_by_what_they_were():
+    """One read may bring a thousand times what is read."""
+    with Node(compress_min=100, max_message_bytes=100000) as node:
+        ws = node.dial("/api/v3/ws?token=" + site.all_seeing.token, headers=OFFER)
+        command = make_frame(TEXT_FRAME, deflate(b"register deploy.x." + b"x" * 99000), rsv=4)
+        with kept_out():
+            ws.send(make_frame(TEXT_FRAME, b"register deploy.*.*") + command * 100)
+            assert ws.wait_closed() == 1009
         eventually(lambda: node.metric("pgrelay_sessions") == 0)
 
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 
+from faults import resident_bytes
 from harness import WRAPPER, Node, eventually, is_sanitized, main, quote, seconds, site
 from wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Closed, WebSocket, close_payload, make_frame
 
@@ -403,6 +404,26 @@ def test_a_client_that_pings_and_never_reads_costs_no_memory():
     grown = (resident() - before) / 1024
     if not is_sanitized() and not WRAPPER:
         assert grown < 60, f"the node grew by {grown:.0f} MB for {sent >> 20} MB of pings"
+    client().assert_alive()
+
+
+def test_pings_behind_the_node_s_close_frame_cost_no_memory():
+    """Nobody may answer them any more, so their answers must not be kept either."""
+    user = site.user("job_events.*.*")
+    c = site.node.connect(user)
+    before = resident_bytes(site.node.pid)
+    site.sql(f"DELETE FROM pgrelay.users WHERE name = {quote(user.name)}")
+    assert c.frame().opcode == CLOSE
+    c.socket.settimeout(seconds(2))
+    pings = make_frame(PING) * 100000
+    try:
+        for _ in range(10):
+            c.send(pings)
+    except OSError:
+        pass
+    grown = resident_bytes(site.node.pid) - before
+    if not is_sanitized() and not WRAPPER:
+        assert grown < 20 << 20, grown
     client().assert_alive()
 
 
