@@ -506,7 +506,7 @@ session_next_look_ms(const struct session *s, int64_t now)
 
 	if (s->state != SESSION_OPEN)
 		return s->deadline_ms + 1;
-	if (s->blocked || s->paused || s->queue.count > 0 || s->had != NULL)
+	if (s->blocked || s->paused || s->queue.count > 0 || s->had != NULL || session_cursor_is_due(s))
 		return now + WHEEL_TICK_MS;
 	due = s->ping_sent ? s->ping_ms + conf.ping_timeout_ms : s->heard_ms + session_ping_interval_ms(s);
 	if (s->recheck_ms != 0 && s->recheck_ms < due)

@@ -35,8 +35,9 @@
 #define STREAM_PACE_ROWS  64                  /* so often slow sessions are looked for */
 #define STREAM_TURN_HELD  32                  /* payloads and markers, replayed in one turn */
 #define STREAM_PACE_MS    2
-#define STREAM_PATIENCE   10 /* markers without a snapshot */
-#define STREAM_MANY_IDS   64 /* ranges: a marker would make them fewer */
+#define STREAM_PATIENCE   10  /* markers without a snapshot */
+#define STREAM_MANY_IDS   64  /* ranges: a marker would make them fewer */
+#define STREAM_MANY_OPEN  200 /* transactions */
 
 enum stream_state {
 	STREAM_STARTING,
@@ -517,6 +518,25 @@ stream_distrust(void)
 	stream_enter(STREAM_SYNCING);
 }
 
+/*
+ * Cursors tell what was not visible when deferred events were last read. That may have been very many transactions, so that
+ * no cursor has room for them; and where nobody announces it stays so.
+ */
+static bool
+stream_is_burdened(const struct snapshot *seen)
+{
+	return !stream.has_deferred && !stream.overlap && stream.announced.count > STREAM_MANY_OPEN &&
+	       snapshot_is_set(seen) && seen->count < stream.announced.count / 2;
+}
+
+static void
+stream_unburden(void)
+{
+	log_info("stream", "reading the log once more, for %zu transactions that were open the last time",
+	    stream.announced.count);
+	stream_enter(STREAM_SYNCING);
+}
+
 /* ---- states ---- */
 
 static void
@@ -652,6 +672,8 @@ stream_on_marker(const struct marker *marker, bool own, const char *epoch, const
 		stream_pass_marker(marker, own, epoch, &seen);
 		if (own)
 			resume_on_marker(marker, &seen);
+		if (own && stream_is_burdened(&seen))
+			stream_unburden();
 		break;
 	case STREAM_LOST:
 		break;

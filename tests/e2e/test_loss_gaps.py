@@ -276,9 +276,11 @@ def test_what_could_not_be_read_for_half_a_minute_is_a_gap():
 
 
 @contextlib.contextmanager
-def many_open_transactions(count=1500):
-    """More than a heartbeat's snapshot has room for. Prepared ones need no session."""
+def many_open_transactions(count=1500, node=None):
+    """More than a heartbeat's snapshot has room for. Prepared ones need no session. node: is to be ready before."""
     with_settings(max_prepared_transactions=str(count))
+    if node is not None:
+        node.wait_ready()
     session = libpq.Session(site.pg.conninfo())
     for n in range(count):
         session("BEGIN; SELECT pg_current_xact_id()")
@@ -297,8 +299,7 @@ def test_so_many_transactions_are_open_that_no_snapshot_fits():
         cursor = a_cursor(former)
     with Node(**FAST) as node:
         stayed = node.connect(site.all_seeing).join(demo=[1])
-        with many_open_transactions():
-            node.wait_ready()
+        with many_open_transactions(node=node):
             with kept_out("listen"):
                 site.emit("demo", "x", "1", {"n": 1})
             eventually(lambda: node.metric("pgrelay_gaps_total") == 1, what="the gap is told")
