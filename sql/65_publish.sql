@@ -44,6 +44,9 @@ AS $$
         WHEN NOT pgrelay._is_word(type) THEN
             concat('invalid type of an event: ', pgrelay._publish_shown(event->'type'),
                    '; it must be a string of 1 to 63 letters, digits, underscores or hyphens')
+        WHEN type IN ('websocket', 'pgrelay', 'connections') THEN
+            concat('events of type ', pgrelay._publish_shown(event->'type'),
+                   ' are told by nodes alone; name another type')
         WHEN NOT pgrelay._is_word(action) THEN
             concat('invalid action of an event: ', pgrelay._publish_shown(event->'action'),
                    '; it must be a string of 1 to 63 letters, digits, underscores or hyphens')

@@ -122,7 +122,9 @@ http_drp_token_on_accepted(void *arg, struct http_login *login)
 	struct http_drp_token *t = arg;
 	int64_t ttl_s;
 
-	if (strcmp(t->name, http_login_user_name(login)) != 0)
+	if (http_login_is_ambient(login)) /* any page could have it sent, and tokens used up */
+		http_drp_token_deny(t, "a token or a password is wanted; cookies are not taken here");
+	else if (strcmp(t->name, http_login_user_name(login)) != 0)
 		http_drp_token_deny(t, "a token is given to the user who asks for it, for himself alone");
 	else if (!http_drp_token_ttl(http_login_request(login), &ttl_s))
 		http_drp_token_refuse(t, HTTP_BADREQUEST, "Bad Request", NULL,

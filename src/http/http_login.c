@@ -139,6 +139,12 @@ http_login_token_id(const struct http_login *l)
 	return l->token_id;
 }
 
+bool
+http_login_is_ambient(const struct http_login *l)
+{
+	return credential_is_ambient(&l->credential);
+}
+
 const char *
 http_login_peer(const struct http_login *l)
 {

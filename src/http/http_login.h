@@ -40,6 +40,8 @@ int64_t http_login_user_id(const struct http_login *login);
 const char *http_login_user_name(const struct http_login *login);
 /* Of the token that was brought; 0: it was none. */
 int64_t http_login_token_id(const struct http_login *login);
+/* Is the credential one that a browser sends by itself? */
+bool http_login_is_ambient(const struct http_login *login);
 /* "ADDRESS:PORT" of the client. */
 const char *http_login_peer(const struct http_login *login);
 

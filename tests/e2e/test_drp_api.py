@@ -170,6 +170,7 @@ def test_cookies_from_a_foreign_page_are_403():
     cookie = {"Cookie": f"token={bob().token}"}
     for reply in (ask(INFO, {**cookie, "Origin": "https://evil.example"}), post(event(), {**cookie, "Origin": "https://evil.example"})):
         error(reply, 403, "system", "", "AUTH", "allowed_origins")
+    error(ask(f"/api/v3/users/{bob().name}/token", cookie), 403, "users", bob().name, "AUTH", "cookies are not taken")
     own = {**cookie, "Origin": f"http://127.0.0.1:{site.node.port}"}
     assert ask(INFO, own).status == 200
     posted(post(event(), own))

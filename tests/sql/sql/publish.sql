@@ -152,6 +152,9 @@ SELECT published FROM answer('web1', request(:alice, event('deploy', 'a', 'rolle
 ROLLBACK;
 SELECT count(*) FROM pgrelay.event WHERE key = 'rolled-back';
 
+-- by these nodes speak to clients
+SELECT request, error, refused FROM answer('web1', request(:alice, event('websocket')), request(:alice, event('pgrelay')), request(:alice, event('connections')));
+
 -- a user who is gone, and with him his grants
 DELETE FROM pgrelay.users WHERE name = 'alice';
 SELECT * FROM answer('web1', request(:alice, event('deploy')));
