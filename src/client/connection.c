@@ -3,10 +3,10 @@
 #include "client/connection.h"
 #include "core/mem.h"
 #include "core/rfc3339.h"
+#include "core/slice.h"
 
 #include <arpa/inet.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,33 +109,13 @@ endpoint_compare(const struct endpoint *a, const struct endpoint *b)
 
 /* ---- who, and what ---- */
 
-static bool
-connection_is_ascii(const char *text, size_t len)
-{
-	unsigned char all = 0;
-
-	for (size_t i = 0; i < len; i++)
-		all |= (unsigned char)text[i];
-	return all < 0x80;
-}
-
-static bool
-connection_is_utf8(const char *text, size_t len)
-{
-	json_t *json = NULL;
-	bool right = connection_is_ascii(text, len) || (json = json_stringn(text, len)) != NULL;
-
-	json_decref(json);
-	return right;
-}
-
 bool
 connection_is_printable(const char *text)
 {
 	for (const char *p = text; *p != '\0'; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			return false;
-	return connection_is_utf8(text, strlen(text));
+	return slice_is_utf8((struct slice){text, strlen(text)});
 }
 
 void
@@ -143,7 +123,7 @@ connection_make_principal(const char *user_name, char out[CONNECTION_PRINCIPAL_S
 {
 	bool runner = strncmp(user_name, "runner:", strlen("runner:")) == 0;
 	char *whole = mem_printf("%s%s", runner ? "" : "user:", user_name);
-	bool utf8 = connection_is_utf8(whole, strlen(whole));
+	bool utf8 = slice_is_utf8((struct slice){whole, strlen(whole)});
 	size_t len = strlen(whole);
 
 	if (len > EVENT_KEY_MAX)
