@@ -480,10 +480,10 @@ def test_to_see_is_no_right_to_publish_and_the_principal_is_the_caller_s():
     seeing, publishing = make_user("*.*.*"), make_user(publish=["machines.update.*"])
     watcher = DrpSession(site.node, bearer(seeing), ["*.*.*"])
     event = {"Time": "2017-12-21T23:26:43Z", "Type": "machines", "Action": "update", "Key": "1", "Principal": "user:rocketskates", "Object": {"a": 1}, "Original": None}
-    for user, changes in ((seeing, {}), (publishing, {"Action": "save"}), (publishing, {"Type": "log"}), (publishing, {"Type": "websocket", "Action": "register"}),
-                          (publishing, {"Type": "pgrelay", "Action": "rights"})):
+    for user, changes, status in ((seeing, {}, 403), (publishing, {"Action": "save"}, 403), (publishing, {"Type": "log"}, 403),
+                                  (publishing, {"Type": "websocket", "Action": "register"}, 400), (publishing, {"Type": "pgrelay", "Action": "rights"}, 400)):
         reply = drp.post(site.node, bearer(user), {**event, **changes})
-        assert reply.status == 403 and reply.json["Code"] == 403, reply
+        assert reply.status == status and reply.json["Code"] == status, reply
     assert drp.post(site.node, bearer(publishing), event).status == 204
     came = watcher.client.event()
     assert (came.topic, came.principal, came.time, came.object) == ("machines.update.1", f"user:{publishing.name}", "2017-12-21T23:26:43Z", {"a": 1}), came
