@@ -536,8 +536,8 @@ def test_two_thousand_connections():
             assert len(text.splitlines()) == 1000 and pieces == -(-len(text) // 65536) > 1, (len(text), pieces)
             assert octets_before_pong(link, 10) < 600000 < 10 * len(text), "what else is sent does not wait for all answers"
             link.close()
-        addresses = [c["RemoteAddr"] for c in found]
-        last = next(c for c in reversed(clients) if addresses.count(address(c)) == 1)  # a port may be in use towards both nodes
+        told = [c["RemoteAddr"] for c in found]
+        last = next(c for c in reversed(clients) if told.count(address(c)) == 1)  # a port may be in use towards both nodes
         ask(nodes[0], operator, one(address(last)), "DELETE")
         assert closing(last) == (1008, REASON)
 
