@@ -16,7 +16,8 @@ CREATE TABLE IF NOT EXISTS pgrelay.token (
     description text,
     created     timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires     timestamptz,
-    origin      bigint
+    origin      bigint,
+    by_login    boolean NOT NULL DEFAULT false
 );
 
 DO $$
@@ -29,11 +30,19 @@ BEGIN
         DROP TRIGGER IF EXISTS access_deleted ON pgrelay.token;
         DROP INDEX IF EXISTS pgrelay.token_user_id_idx;
     END IF;
+    -- the first days of version 4 knew no such column
+    IF NOT EXISTS (SELECT FROM pg_attribute a
+                   WHERE a.attrelid = 'pgrelay.token'::regclass AND a.attname = 'by_login') THEN
+        PERFORM pgrelay._lock_all('pgrelay.token');
+        ALTER TABLE pgrelay.token ADD COLUMN by_login boolean NOT NULL DEFAULT false;
+    END IF;
 END
 $$;
 COMMENT ON TABLE pgrelay.token IS 'tokens of users';
 COMMENT ON COLUMN pgrelay.token.hash IS 'SHA-256 of the token';
 COMMENT ON COLUMN pgrelay.token.expires IS 'null: never';
+COMMENT ON COLUMN pgrelay.token.by_login IS
+    'the first one of its chain was issued to who showed no token, but a password, say';
 COMMENT ON COLUMN pgrelay.token.origin IS
     'the first token of the chain in which each was issued with the one before; null: it is the first itself';
 
@@ -420,13 +429,14 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     chain bigint;
+    by_login boolean := parent IS NULL;
 BEGIN
     PERFORM pgrelay._token_tidy(user_id);
     PERFORM pgrelay._token_issue_check(user_id, ttl);
     PERFORM FROM pgrelay.users u WHERE u.id = token_issue.user_id FOR KEY SHARE;
     IF FOUND AND parent IS NOT NULL THEN
         -- locked: who is about to delete it deletes the new one as well
-        SELECT coalesce(t.origin, t.id) INTO chain FROM pgrelay.token t
+        SELECT coalesce(t.origin, t.id), t.by_login INTO chain, by_login FROM pgrelay.token t
         WHERE t.id = parent AND t.user_id = token_issue.user_id
           AND (t.expires IS NULL OR t.expires > clock_timestamp())
         FOR KEY SHARE;
@@ -436,9 +446,9 @@ BEGIN
     END IF;
 
     token := pgrelay._token_random();
-    INSERT INTO pgrelay.token AS t (user_id, hash, description, expires, origin)
+    INSERT INTO pgrelay.token AS t (user_id, hash, description, expires, origin, by_login)
     VALUES (token_issue.user_id, pgrelay._token_hash(token), concat('issued', ' with token ' || parent),
-            clock_timestamp() + ttl, chain)
+            clock_timestamp() + ttl, chain, by_login)
     RETURNING t.id, t.expires INTO token_id, expires;
     RETURN NEXT;
 END

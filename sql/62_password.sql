@@ -26,9 +26,33 @@ COMMENT ON TABLE pgrelay.password IS 'passwords of users';
 COMMENT ON COLUMN pgrelay.password.verifier IS
     'SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY, as in pg_authid';
 
+-- Who had stolen it may have had tokens issued for it.
+CREATE OR REPLACE FUNCTION pgrelay._password_changed()
+RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    changed bigint[];
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        changed := ARRAY(SELECT p.user_id FROM pgrelay.password p);
+    ELSE
+        changed := ARRAY(SELECT r.user_id FROM rows r);
+    END IF;
+    DELETE FROM pgrelay.token t WHERE t.by_login AND t.user_id = ANY (changed);
+    PERFORM pgrelay._announce_access(changed);
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION pgrelay._password_changed() IS
+    'deletes the tokens that were issued to users who logged in, when their passwords are no more what they were, and announces it';
+
 DO $$
 BEGIN
-    PERFORM pgrelay._access_trigger('pgrelay.password', e) FROM unnest('{UPDATE,DELETE,TRUNCATE}'::text[]) e;
+    PERFORM pgrelay._trigger('pgrelay.password', 'password_' || lower(e) || 'd',
+        format(CASE e WHEN 'TRUNCATE' THEN 'BEFORE TRUNCATE ON @' ELSE 'AFTER %s ON @ REFERENCING OLD TABLE AS rows' END, e)
+        || ' FOR EACH STATEMENT EXECUTE FUNCTION pgrelay._password_changed()')
+    FROM unnest('{UPDATE,DELETE,TRUNCATE}'::text[]) e;
 END
 $$;
 

@@ -430,7 +430,8 @@ def test_a_password_that_changes_closes_the_sessions_it_let_in():
         user = make_user("*.*.*", password="former: pass word 8zQ4")
         for new in ("new: pass word x7Kp", None):
             credentials = basic(user.name, user.password)
-            audience = sessions(nodes, credentials, (DrpSession,))
+            issued = drp.bearer(drp.token_by_basic(nodes[0], user.name, user.password))
+            audience = sessions(nodes, credentials, (DrpSession,)) + sessions(nodes, issued, (DrpSession,))
             others = sessions(nodes, user)
             with prompt("all sessions of a former password are closed"):
                 if new is None:
@@ -441,7 +442,7 @@ def test_a_password_that_changes_closes_the_sessions_it_let_in():
                     session.is_closed()
             assert_others_stay(*others)
             for node in nodes:
-                assert drp.dial(node, credentials).status == 403
+                assert drp.dial(node, credentials).status == drp.dial(node, issued).status == 403
                 assert new is None or drp.dial(node, basic(user.name, new)).status == 101
 
 

@@ -112,4 +112,25 @@ SELECT count(*) FROM pgrelay.password;
 SELECT pgrelay.password_set('eve', 'x');
 DELETE FROM pgrelay.password WHERE user_id = (SELECT id FROM pgrelay.users WHERE name = 'bob');
 TRUNCATE pgrelay.password;
+
+-- tokens that were issued for a password go when it is set anew, or removed; others stay, and so do those of others
+SELECT pgrelay.user_create('eve') AS eve, pgrelay.user_create('mallory') AS mallory \gset
+SELECT pgrelay.password_set('eve', 'x'), pgrelay.password_set('mallory', 'x');
+SELECT token_id AS id FROM pgrelay.token_issue(:eve, '1 hour') \gset
+SELECT count(*) FROM pgrelay.token_issue(:eve, '30 days', :id);
+UPDATE pgrelay.token SET expires = now() - interval '2 min' WHERE id = :id;
+DELETE FROM pgrelay.token WHERE id = :id;
+SELECT count(*) FROM pgrelay.token_issue(:mallory, '1 hour');
+SELECT token_id AS id FROM pgrelay.token_create('eve') \gset
+SELECT count(*) FROM pgrelay.token_issue(:eve, '1 hour', :id);
+CREATE VIEW tokens AS SELECT u.name, t.by_login, count(*) FROM pgrelay.token t JOIN pgrelay.users u ON u.id = t.user_id GROUP BY 1, 2 ORDER BY 1, 2;
+TABLE tokens;
+SELECT pgrelay.password_set('eve', 'y');
+TABLE tokens;
+SELECT count(*) FROM pgrelay.token_issue(:eve, '1 hour');
+SELECT pgrelay.password_remove('eve');
+TABLE tokens;
+TRUNCATE pgrelay.password;
+TABLE tokens;
+DROP VIEW tokens;
 DELETE FROM pgrelay.users;
