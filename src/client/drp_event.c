@@ -134,9 +134,9 @@ drp_event_own(const char *type, const char *action, struct slice key, const char
 
 /* ---- jobs by their machine ---- */
 
-static const struct drp_alias {
+static const struct drp_alias_kind {
 	const char *type, *member;
-} drp_aliases[DRP_EVENT_ALIASES] = {{"machine_jobs", "Machine"}, {"work_order_jobs", "WorkOrder"}};
+} drp_alias_kinds[DRP_EVENT_ALIASES] = {{"machine_jobs", "Machine"}, {"work_order_jobs", "WorkOrder"}};
 
 bool
 drp_event_has_aliases(const struct topic *t)
@@ -148,41 +148,44 @@ bool
 drp_event_is_alias(struct slice type)
 {
 	for (int i = 0; i < DRP_EVENT_ALIASES; i++)
-		if (slice_is(type, drp_aliases[i].type))
+		if (slice_is(type, drp_alias_kinds[i].type))
 			return true;
 	return false;
 }
 
-/* The string that a member of an object holds; without escapes, as a UUID is. */
+/* Where the member names one, by a string without escapes, as a UUID is. */
 static bool
-drp_event_member(struct slice object, const char *member, struct slice *text)
+drp_alias_make(
+    struct drp_alias *alias, const struct topic *t, const struct drp_alias_kind *kind, struct slice value)
 {
-	struct json_members m = json_members_of(object);
-	struct slice name, value;
+	struct slice text;
 
-	while (json_members_next(&m, &name, &value))
-		if (slice_is(name, member))
-			return json_value_is_string(value, text) && text->len > 0 &&
-			       memchr(text->ptr, '\\', text->len) == NULL &&
-			       topic_key_is_valid(text->ptr, text->len);
-	return false;
+	if (!json_value_is_string(value, &text) || text.len == 0 ||
+	    memchr(text.ptr, '\\', text.len) != NULL || !topic_key_is_valid(text.ptr, text.len))
+		return false;
+	alias->topic = (struct topic){{kind->type, strlen(kind->type)}, t->action,
+	    {alias->written, topic_encode_key(text.ptr, text.len, alias->written)}};
+	return true;
 }
 
-bool
-drp_event_alias(
-    const struct topic *t, struct slice payload, int which, struct topic *alias, char buf[EVENT_TOPIC_MAX])
+size_t
+drp_event_aliases(const struct topic *t, struct slice payload, struct drp_alias aliases[DRP_EVENT_ALIASES])
 {
+	bool found[DRP_EVENT_ALIASES] = {false};
+	struct slice name, value;
+	struct json_members m;
 	struct drp_envelope e;
-	struct slice value;
+	size_t count = 0;
 
 	if (!drp_event_has_aliases(t))
-		return false;
+		return 0;
 	drp_envelope_read(&e, payload);
-	if (!drp_event_member(
-		drp_envelope_is_one(&e, t) ? e.object : payload, drp_aliases[which].member, &value))
-		return false;
-	alias->type = (struct slice){drp_aliases[which].type, strlen(drp_aliases[which].type)};
-	alias->action = t->action;
-	alias->key = (struct slice){buf, topic_encode_key(value.ptr, value.len, buf)};
-	return true;
+	m = json_members_of(drp_envelope_is_one(&e, t) ? e.object : payload);
+	while (json_members_next(&m, &name, &value))
+		for (int i = 0; i < DRP_EVENT_ALIASES; i++)
+			if (!found[i] && slice_is(name, drp_alias_kinds[i].member)) {
+				found[i] = true; /* the first of equal ones counts */
+				count += drp_alias_make(&aliases[count], t, &drp_alias_kinds[i], value);
+			}
+	return count;
 }

@@ -25,12 +25,16 @@ void drp_event_make(
 char *drp_event_own(const char *type, const char *action, struct slice key, const char *object);
 
 /*
- * Jobs are also found by their machine and work order ("Machines' jobs"): the topic under which the event of
- * this topic is found, in the which-th way, is made in *alias, in buf. False: none.
+ * Jobs are also found by their machine and work order ("Machines' jobs"): the topics under which the event of this
+ * topic is found so. Returns how many there are.
  */
 #define DRP_EVENT_ALIASES 2
-bool drp_event_alias(const struct topic *topic, struct slice payload, int which, struct topic *alias,
-    char buf[EVENT_TOPIC_MAX]);
+struct drp_alias {
+	struct topic topic; /* its key is in written */
+	char written[3 * EVENT_KEY_MAX];
+};
+size_t drp_event_aliases(
+    const struct topic *topic, struct slice payload, struct drp_alias aliases[DRP_EVENT_ALIASES]);
 /* Is it of a type that has such ways? */
 bool drp_event_has_aliases(const struct topic *topic);
 /* Is it a type of those topics? */

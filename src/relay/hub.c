@@ -515,13 +515,11 @@ hub_deliver_as(const struct topic *t, unsigned shapes, struct msg *msgs, size_t 
 static size_t
 hub_deliver_aliases(struct msg *msg)
 {
-	char buf[EVENT_TOPIC_MAX];
-	struct topic alias;
-	size_t n = 0;
+	struct drp_alias aliases[DRP_EVENT_ALIASES];
+	size_t count = drp_event_aliases(msg->topic, msg->payload, aliases), n = 0;
 
-	for (int i = 0; i < DRP_EVENT_ALIASES; i++)
-		if (drp_event_alias(msg->topic, msg->payload, i, &alias, buf))
-			n += hub_deliver_as(&alias, HUB_TYPED_SHAPES, msg, 1);
+	for (size_t i = 0; i < count; i++)
+		n += hub_deliver_as(&aliases[i].topic, HUB_TYPED_SHAPES, msg, 1);
 	return n;
 }
 
@@ -575,21 +573,26 @@ hub_deliver_run(struct msg *msgs, size_t count)
 	return n;
 }
 
+static bool
+hub_member_finds(const struct hub_member *m, const struct topic *alias)
+{
+	for (struct hub_subscription *s = m->subscriptions; s != NULL; s = s->next_of_member) {
+		struct topic pattern = hub_pattern_topic(s->pattern);
+
+		if (hub_is_alias(s->pattern) && topic_matches(&pattern, alias))
+			return true;
+	}
+	return false;
+}
+
 bool
 hub_finds(const struct hub_member *m, const struct topic *t, struct slice payload)
 {
-	char buf[EVENT_TOPIC_MAX];
-	struct topic alias;
+	struct drp_alias aliases[DRP_EVENT_ALIASES];
+	size_t count = drp_event_aliases(t, payload, aliases);
 
-	for (int i = 0; i < DRP_EVENT_ALIASES; i++) {
-		if (!drp_event_alias(t, payload, i, &alias, buf))
-			continue;
-		for (struct hub_subscription *s = m->subscriptions; s != NULL; s = s->next_of_member) {
-			struct topic pattern = hub_pattern_topic(s->pattern);
-
-			if (hub_is_alias(s->pattern) && topic_matches(&pattern, &alias))
-				return true;
-		}
-	}
+	for (size_t i = 0; i < count; i++)
+		if (hub_member_finds(m, &aliases[i].topic))
+			return true;
 	return false;
 }

@@ -334,21 +334,27 @@ test_aliases(void)
 			  in_envelope[] =
 			      "{\"key\": \"j1\", \"action\": \"update\", \"object\": {\"WorkOrder\": "
 			      "\"w,1\"}, \"Machine\": \"m2\"}";
-	struct topic topic, alias;
-	char buf[EVENT_TOPIC_MAX];
+	struct drp_alias aliases[DRP_EVENT_ALIASES];
+	struct topic topic;
 
 	ok(topic_parse(slice_of("jobs.update.j1"), false, &topic) && drp_event_has_aliases(&topic),
 	    "jobs are found in other ways, too");
-	ok(drp_event_alias(&topic, slice_of(bare), 0, &alias, buf) && slice_is(alias.type, "machine_jobs") &&
-		slice_is(alias.action, "update") && slice_is(alias.key, "m1"),
+	is_int((long long)drp_event_aliases(&topic, slice_of(bare), aliases), 1,
+	    "in one, where the work order is empty");
+	ok(slice_is(aliases[0].topic.type, "machine_jobs") && slice_is(aliases[0].topic.action, "update") &&
+		slice_is(aliases[0].topic.key, "m1"),
 	    "by their machine");
-	ok(!drp_event_alias(&topic, slice_of(bare), 1, &alias, buf), "not by a work order that is empty");
-	ok(!drp_event_alias(&topic, slice_of(in_envelope), 0, &alias, buf) &&
-		drp_event_alias(&topic, slice_of(in_envelope), 1, &alias, buf) &&
-		slice_is(alias.type, "work_order_jobs") && slice_is(alias.key, "w%2C1"),
+	is_int((long long)drp_event_aliases(&topic, slice_of(in_envelope), aliases), 1,
 	    "of an envelope its object tells");
+	ok(slice_is(aliases[0].topic.type, "work_order_jobs") && slice_is(aliases[0].topic.key, "w%2C1"),
+	    "by their work order");
+	is_int((long long)drp_event_aliases(&topic,
+		   slice_of("{\"WorkOrder\": \"w1\", \"Machine\": \"m1\", \"Machine\": \"m2\"}"), aliases),
+	    2, "both ways, each once");
+	ok(slice_is(aliases[0].topic.key, "w1") && slice_is(aliases[1].topic.key, "m1"),
+	    "by what comes first");
 	ok(topic_parse(slice_of("machines.update.m1"), false, &topic) && !drp_event_has_aliases(&topic) &&
-		!drp_event_alias(&topic, slice_of(bare), 0, &alias, buf),
+		drp_event_aliases(&topic, slice_of(bare), aliases) == 0,
 	    "machines are not");
 }
 
