@@ -447,9 +447,8 @@ query_compare_field(enum field field, const struct connection *a, const struct c
 	}
 }
 
-int
-connection_query_compare(
-    const struct connection_query *q, const struct connection *a, const struct connection *b)
+static int
+query_compare_all(const struct connection_query *q, const struct connection *a, const struct connection *b)
 {
 	int order = 0;
 
@@ -469,7 +468,7 @@ static const struct connection_query *query_in_force;
 static int
 query_compare(const void *a, const void *b)
 {
-	return connection_query_compare(
+	return query_compare_all(
 	    query_in_force, *(struct connection *const *)a, *(struct connection *const *)b);
 }
 

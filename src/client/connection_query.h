@@ -29,10 +29,7 @@ bool connection_query_want_address(struct connection_query *q, const char *addre
 void connection_query_allow(struct connection_query *q, struct slice key);
 
 bool connection_query_matches(struct connection_query *q, const struct connection *c);
-/* The order: below, at, or above 0. A tie is decided by address, node, and number. */
-int connection_query_compare(
-    const struct connection_query *q, const struct connection *a, const struct connection *b);
-/* Sorts pointers to connections. */
+/* Sorts pointers to connections. A tie is decided by address, node, and number. */
 void connection_query_sort(const struct connection_query *q, struct connection **list, size_t count);
 size_t connection_query_offset(const struct connection_query *q);
 /* How many behind the offset. */

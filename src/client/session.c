@@ -758,17 +758,11 @@ session_close_all(enum ws_close_code code, const char *reason)
 }
 
 void
-session_abort_all(void)
+session_free_all(void)
 {
 	struct session *s;
 
 	while ((s = TAILQ_FIRST(&sessions.list)) != NULL)
 		session_abort(s, "the node ends");
-}
-
-void
-session_free_all(void)
-{
-	session_abort_all();
 	wheel_free(&sessions.wheel);
 }

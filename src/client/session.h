@@ -148,8 +148,6 @@ void session_settings_changed(void);
 /* All sessions. */
 size_t session_count(void);
 void session_close_all(enum ws_close_code code, const char *reason);
-/* Ends what is left at once. */
-void session_abort_all(void);
 void session_init(void);
 void session_free_all(void);
 

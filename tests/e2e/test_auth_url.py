@@ -15,7 +15,6 @@ import time
 from certificates import Authority
 from harness import Node, eventually, free_port, main, seconds, site
 from stream import Stream
-from wire import Closed
 
 REQUEST = "/whoami?by=pgrelay"
 
@@ -123,15 +122,6 @@ def open_session(node, cookies, **headers):
     assert client.status == 101, (client.status, client.body)
     assert client.json()["accept"] is True
     return client
-
-
-def closing(client):
-    """Code and reason of the close frame."""
-    try:
-        while True:
-            client.text()
-    except Closed as closed:
-        return closed.code
 
 
 # ---- who it is ----
@@ -402,7 +392,7 @@ def test_a_logout_is_noticed_within_auth_url_recheck():
         left.assert_alive()
         application.log_out(goes)
         began = time.monotonic()
-        assert closing(gone) == 1008
+        assert gone.wait_closed() == 1008
         assert time.monotonic() - began < seconds(1.6)
         left.assert_alive()
 
@@ -413,7 +403,7 @@ def test_a_session_that_has_become_somebody_else_s_ends():
         cookies = application.log_in(ann.name)
         client = open_session(node, cookies)
         application.log_in(bob.name, cookies.split("=")[1])
-        assert closing(client) == 1008
+        assert client.wait_closed() == 1008
 
 
 def test_an_outage_ends_no_session_but_what_it_hid_does():
@@ -428,7 +418,7 @@ def test_an_outage_ends_no_session_but_what_it_hid_does():
         application.log_out(goes)
         with Application(application.port) as again:
             again.sessions = application.sessions
-            assert closing(gone) == 1008
+            assert gone.wait_closed() == 1008
             eventually(lambda: len(again.asked) >= 4, what="the other one is asked about again")
             left.assert_alive()
 
@@ -448,7 +438,7 @@ def test_a_user_who_is_deleted_is_out():
     with at_an_application() as (application, node):
         client = open_session(node, application.log_in(user.name))
         site.sql(f"DELETE FROM pgrelay.users WHERE id = {user.id}")
-        assert closing(client) == 1008
+        assert client.wait_closed() == 1008
 
 
 def test_without_auth_url_its_sessions_end():
@@ -458,7 +448,7 @@ def test_without_auth_url_its_sessions_end():
             client = open_session(node, application.log_in(user.name))
             node.configure("")
             node.process.signal(signal.SIGHUP)
-            assert closing(client) == 1008
+            assert client.wait_closed() == 1008
 
 
 # ---- csrf tokens ----

@@ -4,7 +4,6 @@ import concurrent.futures
 
 import drp
 from harness import Node, eventually, main, quote, site
-from wire import Closed
 
 PATHS = ("/websocket/", "/websocket", "/api/websocket/", "/api/websocket")
 
@@ -148,25 +147,13 @@ def test_a_revoked_token_is_401_and_its_session_ends():
     token_id = site.sql(f"SELECT id FROM pgrelay.token WHERE user_id = {user.id}")
     site.pgrelay("token", "revoke", token_id)
     eventually(lambda: enter(headers=bearer(user)) == 401, what="the revoked token is refused")
-    try:
-        while True:
-            client.text()
-    except Closed as closed:
-        assert closed.code == 1008, closed
-
-
-def closing_code(client):
-    try:
-        while True:
-            client.text()
-    except Closed as closed:
-        return closed.code
+    assert client.wait_closed() == 1008
 
 
 def test_a_session_ends_when_its_token_expires():
     name = site.user("*.*.*").name
     client = site.node.connect(site.token(name, "--ttl", "2s"))
-    assert closing_code(client) == 1008
+    assert client.wait_closed() == 1008
 
 
 def test_rights_revoked_while_nobody_listened_are_taken_away():
@@ -175,7 +162,7 @@ def test_rights_revoked_while_nobody_listened_are_taken_away():
     leaves.join(job_events=[1])
     site.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgrelay listen';"
              f"DELETE FROM pgrelay.token WHERE user_id = {gone.id}; DELETE FROM pgrelay.grants WHERE user_id = {narrowed.id}")
-    assert closing_code(ends) == 1008
+    assert ends.wait_closed() == 1008
     assert leaves.json()["groups_left"] == ["job_events-1"]
 
 
@@ -380,11 +367,11 @@ def test_a_changed_password_ends_the_sessions_that_were_opened_with_the_former_o
     stays = drp.dial(site.node, drp.basic(other.name, "of somebody else"))
     by_token = drp.connect(site.node, user)
     set_password(user, "second of several")
-    assert closing_code(former) == 1008
+    assert former.wait_closed() == 1008
     latter = drp.dial(site.node, drp.basic(user.name, "second of several"))
     assert latter.status == 101 and drp.dial(site.node, drp.basic(user.name, "first of several")).status == 403
     site.sql(f"SELECT pgrelay.password_remove({quote(user.name)})")
-    assert closing_code(latter) == 1008
+    assert latter.wait_closed() == 1008
     for client in (stays, by_token):
         client.assert_alive()
 
@@ -456,7 +443,7 @@ def test_equal_passwords_in_a_turn_are_one_question():
         eventually(lambda: calls() > before + 1, what="and again")
         assert calls() == before + 2, calls()
         set_password(user, "another one for all")
-        assert {closing_code(client) for client in clients} == {1008}
+        assert {client.wait_closed() for client in clients} == {1008}
         assert calls() == before + 3, calls()
 
 
@@ -482,7 +469,7 @@ def test_a_token_s_sessions_are_asked_about_with_one_question():
             assert client.json() == {"groups_current": ["jobs-summary"], "groups_left": ["job_events-1"], "groups_joined": []}
         assert (calls() - before, questions() - asked) == (1, 1), (calls() - before, questions() - asked)
         site.sql(f"DELETE FROM pgrelay.token WHERE user_id = {user.id}")
-        assert {closing_code(client) for client in clients} == {1008}
+        assert {client.wait_closed() for client in clients} == {1008}
         assert (calls() - before, questions() - asked) == (2, 1), (calls() - before, questions() - asked)
         unconcerned.assert_alive()
 
