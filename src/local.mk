@@ -3,6 +3,7 @@ noinst_LIBRARIES += libpgrelay.a
 libpgrelay_a_SOURCES = \
 	%D%/core/mem.c %D%/core/mem.h \
 	%D%/core/slab.c %D%/core/slab.h \
+	%D%/core/hash.h \
 	%D%/core/slice.c %D%/core/slice.h \
 	%D%/core/json_scan.c %D%/core/json_scan.h \
 	%D%/core/json_members.c %D%/core/json_members.h \
@@ -15,6 +16,7 @@ libpgrelay_a_SOURCES = \
 	%D%/core/transport.c %D%/core/transport.h \
 	%D%/core/wheel.c %D%/core/wheel.h \
 	%D%/core/rfc3339.c %D%/core/rfc3339.h \
+	%D%/core/decimal.c %D%/core/decimal.h \
 	%D%/pg/pg_hosts.c %D%/pg/pg_hosts.h \
 	%D%/pg/pg_session.c %D%/pg/pg_session.h \
 	%D%/pg/pg_query.c %D%/pg/pg_query.h \
@@ -26,6 +28,7 @@ libpgrelay_a_SOURCES = \
 	%D%/relay/snapshot.c %D%/relay/snapshot.h \
 	%D%/relay/idset.c %D%/relay/idset.h \
 	%D%/relay/position.c %D%/relay/position.h \
+	%D%/relay/recent.c %D%/relay/recent.h \
 	%D%/relay/history.c %D%/relay/history.h \
 	%D%/relay/log_reader.c %D%/relay/log_reader.h \
 	%D%/relay/stream.c %D%/relay/stream.h \
@@ -52,6 +55,8 @@ libpgrelay_a_SOURCES = \
 	%D%/http/http_proxy.c %D%/http/http_proxy.h \
 	%D%/http/http_forwarded.c %D%/http/http_forwarded.h \
 	%D%/http/http_remote.c %D%/http/http_remote.h \
+	%D%/http/http_password.c %D%/http/http_password.h \
+	%D%/http/login_limit.c %D%/http/login_limit.h \
 	%D%/http/http_body.c %D%/http/http_body.h \
 	%D%/http/http_client.c %D%/http/http_client.h \
 	%D%/http/deflate.c %D%/http/deflate.h \
@@ -68,13 +73,15 @@ libpgrelay_a_SOURCES = \
 	%D%/client/auth_token.c \
 	%D%/client/session.c %D%/client/session.h \
 	%D%/client/session_delivery.c %D%/client/session_private.h \
-	%D%/client/session_rights.c \
+	%D%/client/session_rights.c %D%/client/session_slow.c \
 	%D%/client/connection.c %D%/client/connection.h \
 	%D%/client/connection_query.c %D%/client/connection_query.h \
 	%D%/client/connections.c %D%/client/connections.h \
 	%D%/client/connection_events.c %D%/client/connection_events.h \
 	%D%/client/auth.c %D%/client/auth.h \
 	%D%/client/auth_rights.c %D%/client/auth_private.h \
+	%D%/client/auth_queue.c %D%/client/auth_queue.h \
+	%D%/client/auth_cache.c %D%/client/auth_cache.h \
 	%D%/client/auth_subrequest.c %D%/client/auth_subrequest.h \
 	%D%/client/credential.c %D%/client/credential.h \
 	%D%/client/groups.c %D%/client/groups.h \

@@ -1,14 +1,19 @@
 /*
  * Asking who a client is.
  *
- * A question is an auth_lookup, and those who have asked it are its requests. Until the end of the turn in which
- * it is first asked, equal ones join it; one to a web application until that has answered. So no answer of the
- * database is older than its question: a token may have been revoked in between. A lookup without requests is
- * released. It tells its answer to so many requests a turn.
+ * A question is an auth_lookup, and those who have asked it are its requests. Until it goes out, equal ones
+ * join it; one to a web application until that has answered. So no answer of the database is older than its
+ * question: a token may have been revoked in between. A lookup without requests is released. It tells its
+ * answer to so many requests a turn.
+ *
+ * Tokens and names go out many at a time (auth_queue). Whose a token is may be known already (auth_cache),
+ * but for those who ask again: they want to know whose it is now.
  */
 #include "config.h"
 #include "client/auth.h"
+#include "client/auth_cache.h"
 #include "client/auth_private.h"
+#include "client/auth_queue.h"
 #include "client/auth_subrequest.h"
 #include "client/credential.h"
 #include "core/conf.h"
@@ -19,7 +24,9 @@
 
 #include <assert.h>
 #include <inttypes.h>
-#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -27,11 +34,11 @@
 
 #define AUTH_REQUEST_MAGIC 0xa97e9e57u
 #define AUTH_LOG_SECONDS   10
-/* Those who are refused are closed: what that is to them goes out before the next ones hear of it. The others go
- * on to ask what they may see, and a question of many is one. */
+/* Those who are refused are closed: what that is to them goes out before the next ones hear of it. The others
+ * go on to ask what they may see, and a question of many is one. */
 #define AUTH_REFUSED_A_TURN  128
 #define AUTH_ACCEPTED_A_TURN 2500
-/* Passwords under way: a check takes the server some 20 ms, so that more would not be done in time. Logins take
+/* Passwords under way: a check takes the server some 7 ms; many more would not be done in time. Logins take
  * no room from open sessions, whose rights are to be looked at again however many log in. */
 #define AUTH_PASSWORDS_MAX       128
 #define AUTH_PASSWORDS_AGAIN_MAX 64
@@ -52,15 +59,16 @@ struct auth_request {
 
 struct auth_lookup {
 	UT_hash_handle hh;              /* while it can be joined */
-	TAILQ_ENTRY(auth_lookup) entry; /* while it has not been sent */
+	TAILQ_ENTRY(auth_lookup) entry; /* until the end of the turn */
 	enum auth_way way;
 	struct credential credential;
-	char *key; /* the same for equal ones; holds secrets */
-	size_t key_len;
+	uint8_t digest[SHA256_DIGEST_LENGTH]; /* the same for equal ones */
 	bool open;
-	bool again;   /* all who ask have a session already */
-	bool counted; /* it is one of the passwords under way */
-	struct pg_query *query;
+	bool again;              /* all who ask have a session already */
+	bool anew;               /* one of them has */
+	bool counted;            /* it is one of the passwords under way */
+	struct auth_place place; /* TOKEN, NAME */
+	struct pg_query *query;  /* PASSWORD */
 	struct auth_subrequest *subrequest;
 	struct auth_request *inner; /* APPLICATION: whose is the name? */
 	TAILQ_HEAD(, auth_request) requests;
@@ -78,6 +86,8 @@ static struct {
 	struct auth_lookup *latest; /* of these, who was joined last; NULL: none */
 	TAILQ_HEAD(auth_unsent, auth_lookup) unsent;
 	struct loop_task send;
+	struct auth_queue tokens, names;
+	EVP_MD_CTX *digest;
 } auth;
 
 static void auth_lookup_on_named(void *arg, enum auth_verdict verdict, const struct auth_user *user);
@@ -130,14 +140,20 @@ auth_lookup_free(struct auth_lookup *l)
 	auth_lookup_settle(l);
 	credential_clear(&l->credential);
 	free((char *)(uintptr_t)l->user.name);
-	OPENSSL_cleanse(l->key, l->key_len);
-	free(l->key);
 	free(l);
+}
+
+static bool
+auth_lookup_is_under_way(const struct auth_lookup *l)
+{
+	return l->place.waits || l->place.query != NULL || l->query != NULL || l->subrequest != NULL ||
+	       l->inner != NULL;
 }
 
 static void
 auth_lookup_abandon(struct auth_lookup *l)
 {
+	auth_queue_leave(l->way == AUTH_NAME ? &auth.names : &auth.tokens, &l->place);
 	if (l->query != NULL)
 		pg_query_cancel(l->query);
 	if (l->subrequest != NULL)
@@ -181,6 +197,71 @@ auth_lookup_answer(struct auth_lookup *l, enum auth_verdict verdict, const struc
 	auth_lookup_tell(l);
 }
 
+/* ---- what is known ---- */
+
+struct auth_known {
+	int64_t id, token_id;
+	int64_t expires_ms; /* by the loop's clock; -1: never */
+	char name[];
+};
+
+/* The first octet tells the sorts of keys apart. */
+#define AUTH_KNOWN_KEY (SHA256_DIGEST_LENGTH + 1)
+
+static struct slice
+auth_lookup_key(const struct auth_lookup *l, char out[AUTH_KNOWN_KEY])
+{
+	out[0] = 't';
+	memcpy(out + 1, l->digest, sizeof(l->digest));
+	return (struct slice){out, AUTH_KNOWN_KEY};
+}
+
+static void
+auth_lookup_keep(const struct auth_lookup *l, const struct auth_user *user)
+{
+	size_t size = sizeof(struct auth_known) + strlen(user->name) + 1;
+	int64_t now = loop_now_ms();
+	struct auth_known *known;
+	char key[AUTH_KNOWN_KEY];
+
+	if (l->way != AUTH_TOKEN)
+		return;
+	known = mem_alloc(size);
+	*known = (struct auth_known){
+	    user->id, user->token_id, user->expires_ms >= 0 ? now + user->expires_ms : -1};
+	memcpy(known->name, user->name, strlen(user->name) + 1);
+	auth_cache_keep(auth_lookup_key(l, key), user->id, (struct slice){(const char *)known, size},
+	    user->expires_ms, user->asked, now);
+	free(known);
+}
+
+/* True when it has been answered. */
+static bool
+auth_lookup_recall(struct auth_lookup *l)
+{
+	int64_t now = loop_now_ms();
+	const struct slice *answer;
+	struct auth_known known;
+	struct auth_user user = {.asked = auth_cache_version()};
+	char key[AUTH_KNOWN_KEY];
+
+	if (l->way != AUTH_TOKEN || l->anew)
+		return false;
+	answer = auth_cache_find(auth_lookup_key(l, key), now);
+	if (answer == NULL) {
+		metrics[METRIC_AUTH_CACHE_MISSES_TOTAL]++;
+		return false;
+	}
+	metrics[METRIC_AUTH_CACHE_HITS_TOTAL]++;
+	memcpy(&known, answer->ptr, sizeof(known)); /* it may lie anywhere */
+	user.id = known.id;
+	user.token_id = known.token_id;
+	user.name = answer->ptr + sizeof(known);
+	user.expires_ms = known.expires_ms >= 0 ? known.expires_ms - now : -1;
+	auth_lookup_answer(l, AUTH_ACCEPTED, &user);
+	return true;
+}
+
 /* ---- the database ---- */
 
 /* What a client sent as its token may be no text at all; that is for the server to say. */
@@ -195,50 +276,99 @@ auth_is_no_text(enum pg_query_status status, const PGresult *result)
 	return false;
 }
 
+#define AUTH_USER_COLUMNS                                                                                    \
+	"a.user_id::bigint, a.user_name::text, a.token_id::bigint, "                                         \
+	"greatest(0, least(1e15, ceil(1000 * extract(epoch FROM a.expires - clock_timestamp()))))::bigint"
+
 static int64_t
-auth_number(const PGresult *result, int column, int64_t otherwise)
+auth_number(const PGresult *result, int row, int column, int64_t otherwise)
 {
-	const char *text = pg_result_text(result, 0, column);
+	const char *text = pg_result_text(result, row, column);
 
 	return text != NULL ? strtoimax(text, NULL, 10) : otherwise;
 }
 
+/* Their columns begin with this one. */
 static void
-auth_lookup_on_answer(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
+auth_lookup_take_rows(struct auth_lookup *l, const struct auth_rows *rows, int column, uint64_t asked)
 {
-	struct auth_lookup *l = arg;
-	struct auth_user user = {0};
+	const PGresult *result = rows->result;
+	int row = rows->first;
+	struct auth_user user = {.asked = asked};
 
-	if (auth_is_no_text(status, result)) {
+	if (auth_is_no_text(rows->status, result)) {
 		auth_lookup_answer(l, AUTH_REFUSED, NULL);
-	} else if (status != PG_QUERY_OK) {
-		auth_report_failure("who a client is", error);
+	} else if (rows->status != PG_QUERY_OK) {
+		auth_report_failure("who a client is", rows->error);
 		auth_lookup_answer(l, AUTH_UNAVAILABLE, NULL);
-	} else if (pg_result_rows(result) == 0 || pg_result_text(result, 0, 0) == NULL) {
+	} else if (rows->count == 0 || pg_result_text(result, row, column) == NULL) {
 		auth_lookup_answer(l, AUTH_REFUSED, NULL);
 	} else {
-		user.id = auth_number(result, 0, 0);
-		user.name = pg_result_text(result, 0, 1) != NULL ? pg_result_text(result, 0, 1) : "";
-		user.token_id = auth_number(result, 2, 0);
-		user.expires_ms = auth_number(result, 3, -1);
+		user.id = auth_number(result, row, column, 0);
+		user.name = pg_result_text(result, row, column + 1);
+		if (user.name == NULL)
+			user.name = "";
+		user.token_id = auth_number(result, row, column + 2, 0);
+		user.expires_ms = auth_number(result, row, column + 3, -1);
+		auth_lookup_keep(l, &user);
 		auth_lookup_answer(l, AUTH_ACCEPTED, &user);
 	}
 }
 
-static void
-auth_lookup_query(struct auth_lookup *l, struct pg_query_pool *pool, const char *function,
-    const char *const *params, int count)
-{
-	char *sql = mem_printf(
-	    "SELECT user_id::bigint, user_name::text, token_id::bigint, "
-	    "greatest(0, least(1e15, ceil(1000 * extract(epoch FROM expires - clock_timestamp()))))::bigint "
-	    "FROM %s($1::text%s)",
-	    function, count > 1 ? ", $2::text" : "");
+/* ---- many at a time ---- */
 
-	l->query =
-	    pg_query_ask(pool, sql, count, params, (long)conf.query_timeout_ms, auth_lookup_on_answer, l);
-	free(sql);
+static char *
+auth_queue_sql(const char *function)
+{
+	return mem_printf("SELECT q.n, " AUTH_USER_COLUMNS
+			  " FROM unnest($1::text[]) WITH ORDINALITY AS q (asked, n) "
+			  "CROSS JOIN LATERAL %s(q.asked) AS a ORDER BY q.n",
+	    function);
 }
+
+static char *
+auth_tokens_sql(void)
+{
+	return auth_queue_sql(conf.authenticate_function);
+}
+
+static char *
+auth_names_sql(void)
+{
+	return auth_queue_sql(conf.authenticate_name_function);
+}
+
+static struct auth_lookup *
+auth_lookup_of(struct auth_place *place)
+{
+	return (struct auth_lookup *)((char *)place - offsetof(struct auth_lookup, place));
+}
+
+static const char *
+auth_lookup_text(const struct auth_lookup *l)
+{
+	return l->way == AUTH_NAME ? l->credential.name : l->credential.token;
+}
+
+static void
+auth_lookup_prepare(struct auth_place *place, const char *params[AUTH_QUEUE_PARAMS])
+{
+	struct auth_lookup *l = auth_lookup_of(place);
+
+	auth_lookup_shut(l);
+	params[0] = auth_lookup_text(l);
+}
+
+static void
+auth_lookup_on_rows(struct auth_place *place, const struct auth_rows *rows)
+{
+	auth_lookup_take_rows(auth_lookup_of(place), rows, 1, place->asked);
+}
+
+static const struct auth_queue_ops auth_tokens_ops = {
+    1, auth_tokens_sql, auth_lookup_prepare, auth_lookup_on_rows};
+static const struct auth_queue_ops auth_names_ops = {
+    1, auth_names_sql, auth_lookup_prepare, auth_lookup_on_rows};
 
 /* ---- passwords ---- */
 
@@ -262,11 +392,22 @@ auth_on_passwords_state(void *arg, bool up)
 	free(timeout);
 }
 
-/* A session of their own: what is slow must not hold up the others' questions. */
+static void
+auth_lookup_on_password(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
+{
+	struct auth_lookup *l = arg;
+	struct auth_rows rows = {
+	    status, result, 0, status == PG_QUERY_OK ? pg_result_rows(result) : 0, error};
+
+	auth_lookup_take_rows(l, &rows, 0, l->place.asked);
+}
+
+/* One by one, and by a session of their own: what is slow must not hold up the others' questions. */
 static void
 auth_lookup_ask_password(struct auth_lookup *l)
 {
 	const char *params[] = {l->credential.name, l->credential.token};
+	char *sql;
 
 	if (auth.password_count[l->again] >= (l->again ? AUTH_PASSWORDS_AGAIN_MAX : AUTH_PASSWORDS_MAX)) {
 		auth_report_failure("who a client is", "too many passwords are being checked");
@@ -278,7 +419,12 @@ auth_lookup_ask_password(struct auth_lookup *l)
 	l->counted = true;
 	auth.password_count[l->again]++;
 	metrics[METRIC_PASSWORDS_CHECKED_TOTAL]++;
-	auth_lookup_query(l, auth.passwords, conf.authenticate_password_function, params, 2);
+	l->place.asked = auth_cache_version();
+	sql = mem_printf("SELECT " AUTH_USER_COLUMNS " FROM %s($1::text, $2::text) AS a",
+	    conf.authenticate_password_function);
+	l->query = pg_query_ask(
+	    auth.passwords, sql, 2, params, (long)conf.query_timeout_ms, auth_lookup_on_password, l);
+	free(sql);
 }
 
 /* ---- the web application ---- */
@@ -336,15 +482,14 @@ auth_lookup_send(struct auth_lookup *l)
 		l->subrequest = auth_subrequest_ask(c, auth_lookup_on_application, l);
 		return;
 	}
-	auth_lookup_shut(l);
-	if (l->way == AUTH_PASSWORD)
+	if (l->way == AUTH_PASSWORD) {
+		auth_lookup_shut(l);
 		auth_lookup_ask_password(l);
-	else if (l->way == AUTH_NAME)
-		auth_lookup_query(
-		    l, auth.pool, conf.authenticate_name_function, (const char *const[]){c->name}, 1);
-	else
-		auth_lookup_query(
-		    l, auth.pool, conf.authenticate_function, (const char *const[]){c->token}, 1);
+	} else if (!slice_is_utf8((struct slice){auth_lookup_text(l), strlen(auth_lookup_text(l))})) {
+		auth_lookup_answer(l, AUTH_REFUSED, NULL); /* no text: nobody's */
+	} else if (!auth_lookup_recall(l)) {
+		auth_queue_enter(l->way == AUTH_NAME ? &auth.names : &auth.tokens, &l->place);
+	}
 }
 
 /* At the end of the turn. */
@@ -362,31 +507,40 @@ auth_send(void *arg)
 	}
 }
 
-/* Lengths keep the parts apart. */
-static char *
-auth_key(enum auth_way way, const struct credential *c)
+static void
+auth_digest_add(const char *text)
 {
-	const char *name = way == AUTH_NAME || way == AUTH_PASSWORD ? c->name : "";
-	const char *token = way != AUTH_NAME ? c->token : "";
-	const char *context = way == AUTH_APPLICATION && c->context != NULL ? c->context : "";
+	/* with its end, which keeps the parts apart */
+	if (EVP_DigestUpdate(auth.digest, text != NULL ? text : "", text != NULL ? strlen(text) + 1 : 1) != 1)
+		log_fatal("could not compute a digest");
+}
 
-	return mem_printf("%d %zu %zu %s%s%s", (int)way, strlen(name), strlen(token), name, token, context);
+static void
+auth_digest(enum auth_way way, const struct credential *c, uint8_t out[SHA256_DIGEST_LENGTH])
+{
+	if (EVP_DigestInit_ex(auth.digest, EVP_sha256(), NULL) != 1 ||
+	    EVP_DigestUpdate(auth.digest, &way, sizeof(way)) != 1)
+		log_fatal("could not compute a digest");
+	auth_digest_add(way == AUTH_NAME || way == AUTH_PASSWORD ? c->name : NULL);
+	auth_digest_add(way != AUTH_NAME ? c->token : NULL);
+	auth_digest_add(way == AUTH_APPLICATION ? c->context : NULL);
+	if (EVP_DigestFinal_ex(auth.digest, out, NULL) != 1)
+		log_fatal("could not compute a digest");
 }
 
 static struct auth_lookup *
-auth_lookup_new(enum auth_way way, const struct credential *c, char *key)
+auth_lookup_new(enum auth_way way, const struct credential *c, const uint8_t digest[SHA256_DIGEST_LENGTH])
 {
 	struct auth_lookup *l = mem_zalloc(sizeof(*l));
 
 	l->way = way;
 	credential_copy(&l->credential, c);
-	l->key = key;
-	l->key_len = strlen(key);
+	memcpy(l->digest, digest, sizeof(l->digest));
 	l->open = true;
 	l->again = true;
 	TAILQ_INIT(&l->requests);
 	loop_task_init(&l->tell, auth_lookup_tell, l);
-	HASH_ADD_KEYPTR(hh, auth.open, l->key, l->key_len, l);
+	HASH_ADD(hh, auth.open, digest, sizeof(l->digest), l);
 	TAILQ_INSERT_TAIL(&auth.unsent, l, entry);
 	loop_task_queue(&auth.send);
 	return l;
@@ -409,21 +563,15 @@ auth_lookup_is_for(const struct auth_lookup *l, enum auth_way way, const struct 
 static struct auth_lookup *
 auth_lookup_for(enum auth_way way, const struct credential *c)
 {
-	char *key;
-	size_t len;
+	uint8_t digest[SHA256_DIGEST_LENGTH];
 	struct auth_lookup *l;
 
 	if (auth.latest != NULL && auth_lookup_is_for(auth.latest, way, c))
 		return auth.latest;
-	key = auth_key(way, c);
-	len = strlen(key);
-	HASH_FIND(hh, auth.open, key, len, l);
-	if (l == NULL) {
-		l = auth_lookup_new(way, c, key);
-	} else {
-		OPENSSL_cleanse(key, len);
-		free(key);
-	}
+	auth_digest(way, c, digest);
+	HASH_FIND(hh, auth.open, digest, sizeof(digest), l);
+	if (l == NULL)
+		l = auth_lookup_new(way, c, digest);
 	auth.latest = l;
 	return l;
 }
@@ -439,6 +587,7 @@ auth_ask(enum auth_way way, const struct credential *c, bool again, auth_done do
 	request->done = done;
 	request->arg = arg;
 	l->again = l->again && again;
+	l->anew = l->anew || again;
 	TAILQ_INSERT_TAIL(&l->requests, request, entry);
 	return request;
 }
@@ -482,7 +631,7 @@ auth_cancel(struct auth_request *request)
 	TAILQ_REMOVE(&l->requests, request, entry);
 	request->magic = 0;
 	free(request);
-	if (TAILQ_EMPTY(&l->requests) && (l->query != NULL || l->subrequest != NULL || l->inner != NULL))
+	if (TAILQ_EMPTY(&l->requests) && auth_lookup_is_under_way(l))
 		auth_lookup_abandon(l);
 }
 
@@ -510,6 +659,11 @@ auth_init(struct pg_query_pool *pool, const char *conninfo)
 	auth.conninfo = conninfo;
 	TAILQ_INIT(&auth.unsent);
 	loop_task_init(&auth.send, auth_send, NULL);
+	auth_queue_init(&auth.tokens, &auth_tokens_ops);
+	auth_queue_init(&auth.names, &auth_names_ops);
+	auth.digest = EVP_MD_CTX_new();
+	if (auth.digest == NULL)
+		log_fatal("out of memory");
 	auth_rights_init();
 	auth_subrequest_init();
 }
@@ -524,6 +678,9 @@ auth_free(void)
 		TAILQ_REMOVE(&auth.unsent, l, entry);
 		auth_lookup_free(l);
 	}
+	auth_queue_free(&auth.tokens);
+	auth_queue_free(&auth.names);
+	EVP_MD_CTX_free(auth.digest);
 	auth_rights_free();
 	pg_query_pool_free(auth.passwords);
 	auth.passwords = NULL;

@@ -23,8 +23,10 @@ enum auth_verdict { AUTH_ACCEPTED, AUTH_REFUSED, AUTH_UNAVAILABLE };
 struct auth_user {
 	int64_t id;
 	const char *name;
-	int64_t token_id;             /* 0: none */
-	int64_t expires_ms;           /* from now until it must be asked again; -1: never */
+	int64_t token_id;   /* 0: none */
+	int64_t expires_ms; /* from now until it must be asked again; -1: never */
+	uint64_t asked;     /* the version of auth_cache.h then; a session whose user has changed since
+					 is to be looked at again */
 	const char *application_name; /* as whom the web application knows the user; NULL: it was not asked */
 };
 struct auth_request;
@@ -33,13 +35,15 @@ typedef void (*auth_done)(void *arg, enum auth_verdict verdict, const struct aut
 
 /*
  * Whose is this credential (copied)? done is called once, never from inside, unless the request is cancelled
- * before; then the request is gone. Equal questions that are asked in the same turn become one; of a web
- * application, equal ones under way.
+ * before; then the request is gone. Equal questions that have not gone out become one; of a web application,
+ * equal ones under way. What the database said of a token a few seconds ago may be the answer
+ * (authenticate_cache).
  */
 struct auth_request *auth_authenticate(const struct credential *credential, auth_done done, void *arg);
 /*
- * The same for an open session. Where the database knows all that may have changed, a web application is not
- * asked: its answer is good until it expires. Gives way to those who are logging in.
+ * The same for an open session; nothing is answered from memory. Where the database knows all that may have
+ * changed, a web application is not asked: its answer is good until it expires. Gives way to those who are
+ * logging in.
  */
 struct auth_request *auth_authenticate_again(
     const struct credential *credential, bool expired, auth_done done, void *arg);
@@ -54,15 +58,20 @@ struct auth_answer {
 	const struct auth_right *rights; /* of this question's patterns */
 	size_t count;
 	const char *error; /* one line; "" with PG_QUERY_OK */
+	/* More rights than a session may hold, auth_rights_max(). With PG_QUERY_OK they are there all the
+	 * same. */
+	bool too_many;
 };
+size_t auth_rights_max(void);
 struct auth_question;
 /* The answer is valid during the call. */
 typedef void (*auth_rights_done)(void *arg, const struct auth_answer *answer);
 
 /*
  * What may the user see of these patterns (copied)? done is called once, never from inside, unless the question
- * is cancelled before; then the question is gone. Questions about one user that are asked in the same turn go
- * out as one query, at the turn's end.
+ * is cancelled before; then the question is gone. Questions about one user that are asked in the same turn are
+ * put as one, at the turn's end, and those about several go out together. What the database said a few seconds
+ * ago may be the answer, unless the user's access has changed since.
  */
 struct auth_question *auth_authorize(
     int64_t user_id, const char *const *patterns, size_t count, auth_rights_done done, void *arg);
@@ -74,8 +83,8 @@ void auth_question_cancel(struct auth_question *question);
 /* Rows of one column: the present status messages of the jobs that these patterns name. */
 struct pg_query *auth_job_status(const char *const *patterns, size_t count, pg_query_done done, void *arg);
 
-/* A new token of the user: a row of (token_id, token). It ends with its parent, when that is not 0. Cancelled by
- * pg_query_cancel(). */
+/* A new token of the user: a row of (token_id, token). It ends with its parent, when that is not 0. Cancelled
+ * by pg_query_cancel(). */
 struct pg_query *auth_issue_token(
     int64_t user_id, int64_t ttl_s, int64_t parent_id, pg_query_done done, void *arg);
 

@@ -72,6 +72,15 @@ awx_send_error(struct awx_state *a, const char *error)
 	awx_send_json(a, json_pack("{ss}", "error", error));
 }
 
+static void
+awx_send_too_many(struct awx_state *a)
+{
+	char *error = groups_too_many();
+
+	awx_send_error(a, error);
+	free(error);
+}
+
 /* ---- answering ---- */
 
 /* Tells what the groups are now. */
@@ -172,13 +181,17 @@ awx_resumed(void *state)
 }
 
 static void
-awx_on_authorized(void *arg, bool known, const struct topic *patterns, size_t count)
+awx_on_authorized(void *arg, enum groups_outcome outcome, const struct topic *patterns, size_t count)
 {
 	struct awx_state *a = awx_check(arg);
 	struct awx_request *r = STAILQ_FIRST(&a->pending)->request;
 
-	if (!known) {
-		awx_send_error(a, "the database cannot be asked now; the groups are unchanged, try again");
+	if (outcome != GROUPS_KNOWN) {
+		if (outcome == GROUPS_TOO_MANY)
+			awx_send_too_many(a);
+		else
+			awx_send_error(
+			    a, "the database cannot be asked now; the groups are unchanged, try again");
 		awx_next(a);
 		return;
 	}
@@ -189,29 +202,31 @@ awx_on_authorized(void *arg, bool known, const struct topic *patterns, size_t co
 
 /* Rights had changed: what is not allowed any more has been left, and the client is told. */
 static void
-awx_narrow(struct awx_state *a, const struct topic *patterns, size_t count)
+awx_narrow(struct awx_state *a, enum groups_outcome outcome, const struct topic *patterns, size_t count)
 {
 	session_set_patterns(a->session, patterns, count);
+	if (outcome == GROUPS_TOO_MANY)
+		awx_send_too_many(a);
 	if (groups_have_shrunk(a->groups))
 		awx_send_reply(a);
 }
 
 static void
-awx_on_asked_again(void *arg, bool known, const struct topic *patterns, size_t count)
+awx_on_asked_again(void *arg, enum groups_outcome outcome, const struct topic *patterns, size_t count)
 {
 	struct awx_state *a = awx_check(arg);
 
-	awx_narrow(a, patterns, count);
+	awx_narrow(a, outcome, patterns, count);
 	awx_next(a);
 }
 
 /* The same, while the client gets what it missed: that may take long, and rights do not wait. */
 static void
-awx_on_asked_meanwhile(void *arg, bool known, const struct topic *patterns, size_t count)
+awx_on_asked_meanwhile(void *arg, enum groups_outcome outcome, const struct topic *patterns, size_t count)
 {
 	struct awx_state *a = awx_check(arg);
 
-	awx_narrow(a, patterns, count);
+	awx_narrow(a, outcome, patterns, count);
 	a->asking_again = a->ask_once_more;
 	a->ask_once_more = false;
 	if (a->asking_again)

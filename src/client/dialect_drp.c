@@ -1,10 +1,14 @@
 /*
  * The Digital Rebar dialect.
  *
- * Commands are done one after the other. Those to register need a question to the database (what may this user
- * see of the patterns?), one for as many as have come in a row; while it is under way further ones wait, and when
- * these are many the session reads nothing more. When rights have changed, all registrations are asked about again, behind the question under way, whose
- * answer may be older. The patterns are in force before the acknowledgement is queued.
+ * Commands are done one after the other. Those to register need a question to the database (what may this
+ * user see of the patterns?), one for as many as have come in a row; while it is under way further ones wait,
+ * and when these are many the session reads nothing more. When rights have changed, all registrations are
+ * asked about again, behind the question under way, whose answer may be older. The patterns are in force
+ * before the acknowledgement is queued.
+ *
+ * What a session may see of all that it has registered is at most auth_rights_max() patterns. An answer that
+ * is too long does not tell which of several commands is to blame: then each is asked about by itself.
  */
 #include "config.h"
 #include "client/dialect_drp.h"
@@ -44,8 +48,10 @@ struct drp_state {
 	size_t waiting;                 /* octets of these */
 	struct auth_question *question; /* about the first `asked` of them; 0: about what is registered */
 	size_t asked;
+	size_t one_by_one; /* the first so many of them are asked about one at a time */
 	struct drp_registrations registrations;
 	bool ask_again; /* rights have changed */
+	bool blind;     /* they leave so much of what is registered that nothing is seen */
 };
 
 static void drp_pump(struct drp_state *d);
@@ -108,24 +114,36 @@ drp_send_error(struct drp_state *d, struct slice key, const char *error)
 
 /* ---- registering ---- */
 
-static void
+static const char drp_refused[] =
+    "the database has refused to tell what this user may see; nothing is registered";
+static const char drp_too_many[] =
+    "too many patterns: of what a session registers a user's grants may leave 10000, or ten times the node's "
+    "setting max_groups; deregister some, or register narrower ones";
+
+/* NULL, or why it cannot be registered. */
+static const char *
 drp_register_new(struct drp_state *d, struct slice text, const struct drp_patterns *patterns,
     const struct drp_rights *rights)
 {
 	struct drp_seen seen = {0};
-	struct drp_registration one = {text, (uint16_t)patterns->count, 0};
+	struct drp_registration one = {
+	    text, (uint16_t)patterns->count, 0, (uint32_t)drp_rights_count(rights, patterns)};
 
+	if (d->registrations.allowed + one.allowed > auth_rights_max())
+		return drp_too_many;
 	one.seen = drp_rights_find(rights, patterns, &seen);
 	session_add_patterns(d->session, seen.topics, seen.count);
 	drp_registrations_add(&d->registrations, &one);
 	if (seen.count == 0)
 		drp_send(d, DRP_OWN_TYPE, "denied", text, "null");
 	drp_seen_clear(&seen);
+	return NULL;
 }
 
-/* NULL, or why it cannot be registered. */
+/* rights NULL: there is no answer, for this reason. */
 static const char *
-drp_try_to_register(struct drp_state *d, struct slice text, const struct drp_rights *rights)
+drp_try_to_register(
+    struct drp_state *d, struct slice text, const struct drp_rights *rights, const char *refusal)
 {
 	struct drp_patterns patterns;
 	const char *error;
@@ -136,22 +154,22 @@ drp_try_to_register(struct drp_state *d, struct slice text, const struct drp_rig
 		return error;
 	if (d->registrations.patterns + patterns.count > (size_t)conf.max_groups)
 		error = "too many patterns: the node's setting max_groups says how many a session may have";
+	else if (rights == NULL)
+		error = refusal;
 	else
-		drp_register_new(d, text, &patterns, rights);
+		error = drp_register_new(d, text, &patterns, rights);
 	drp_patterns_clear(&patterns);
 	return error;
 }
 
-/* rights NULL: the database has refused to tell. */
 static void
-drp_register(struct drp_state *d, const struct drp_command *command, const struct drp_rights *rights)
+drp_register(struct drp_state *d, const struct drp_command *command, const struct drp_rights *rights,
+    const char *refusal)
 {
 	const char *error = NULL;
 
-	if (rights == NULL)
-		error = "the database has refused to tell what this user may see; nothing is registered";
-	else if (!drp_registrations_has(&d->registrations, command->pattern))
-		error = drp_try_to_register(d, command->pattern, rights);
+	if (!drp_registrations_has(&d->registrations, command->pattern))
+		error = drp_try_to_register(d, command->pattern, rights, refusal);
 	if (error != NULL)
 		drp_send_error(d, command->pattern, error);
 	drp_acknowledge(d, command);
@@ -197,6 +215,7 @@ drp_deregister(struct drp_state *d)
 	}
 	if (removed)
 		drp_retain(d);
+	d->ask_again |= removed && d->blind;
 	for (; count > 0; count--) {
 		drp_acknowledge(d, &STAILQ_FIRST(&d->pending)->command);
 		drp_drop_first(d);
@@ -222,48 +241,77 @@ drp_tell_changes(struct drp_state *d, json_t *changes)
 	json_decref(changes);
 }
 
-static void
-drp_review_one(struct drp_state *d, const struct drp_registration *one, const struct drp_rights *rights,
-    struct drp_seen *seen, json_t *changes)
+/* What the rights leave of one registration; seen gets it, unless it is NULL. */
+static struct drp_registration
+drp_look_at(const struct drp_registration *one, const struct drp_rights *rights, struct drp_seen *seen)
 {
+	struct drp_registration now = {one->text, one->patterns, 0, 0};
 	struct drp_patterns patterns;
 	const char *error;
-	uint32_t now = 0;
 
-	if (rights != NULL && drp_patterns_expand(one->text, &patterns, &error)) {
-		now = drp_rights_find(rights, &patterns, seen);
-		drp_patterns_clear(&patterns);
-	}
-	drp_note_change(changes, one, now);
-	drp_registrations_see(&d->registrations, one, now);
+	if (rights == NULL || !drp_patterns_expand(one->text, &patterns, &error))
+		return now;
+	now.allowed = (uint32_t)drp_rights_count(rights, &patterns);
+	if (seen != NULL)
+		now.seen = drp_rights_find(rights, &patterns, seen);
+	drp_patterns_clear(&patterns);
+	return now;
 }
 
-/* rights NULL: the database has refused to tell, and nothing is seen any more. */
+/* Is it no more than a session may have? */
+static bool
+drp_rights_fit(const struct drp_state *d, const struct drp_rights *rights)
+{
+	size_t at = 0, allowed = 0;
+	struct drp_registration one;
+
+	if (rights->count * d->registrations.patterns <= auth_rights_max())
+		return true; /* a pattern has all of them at the most */
+	while (drp_registrations_next(&d->registrations, &at, &one))
+		allowed += drp_look_at(&one, rights, NULL).allowed;
+	return allowed <= auth_rights_max();
+}
+
+/* rights NULL: nothing is seen any more. */
 static void
 drp_review(struct drp_state *d, const struct drp_rights *rights)
 {
 	json_t *changes = json_pack("{s[]s[]}", "Denied", "Changed");
-	struct drp_registration one;
+	struct drp_registration one, now;
 	struct drp_seen seen = {0};
 	size_t at = 0;
 
-	while (drp_registrations_next(&d->registrations, &at, &one))
-		drp_review_one(d, &one, rights, &seen, changes);
+	while (drp_registrations_next(&d->registrations, &at, &one)) {
+		now = drp_look_at(&one, rights, &seen);
+		drp_note_change(changes, &one, now.seen);
+		drp_registrations_see(&d->registrations, &one, now.seen, now.allowed);
+	}
 	session_set_patterns(d->session, seen.topics, seen.count);
 	drp_seen_clear(&seen);
 	drp_tell_changes(d, changes);
 }
 
+static void
+drp_take_review(struct drp_state *d, const struct drp_rights *rights, bool too_many)
+{
+	d->blind = too_many || (rights != NULL && !drp_rights_fit(d, rights));
+	if (d->blind)
+		drp_send_error(d, (struct slice){"", 0}, drp_too_many);
+	drp_review(d, d->blind ? NULL : rights);
+}
+
 /* ---- questions ---- */
 
+/* rights NULL: there are none, for this reason. */
 static void
-drp_take_answer(struct drp_state *d, const struct drp_rights *rights)
+drp_take_answer(struct drp_state *d, const struct drp_rights *rights, const char *refusal)
 {
 	if (d->asked == 0)
-		drp_review(d, rights);
+		drp_take_review(d, rights, refusal == drp_too_many);
 	for (; d->asked > 0; d->asked--) {
-		drp_register(d, &STAILQ_FIRST(&d->pending)->command, rights);
+		drp_register(d, &STAILQ_FIRST(&d->pending)->command, rights, refusal);
 		drp_drop_first(d);
+		d->one_by_one -= d->one_by_one > 0;
 	}
 }
 
@@ -274,16 +322,20 @@ drp_on_answer(void *arg, const struct auth_answer *answer)
 	struct drp_rights rights;
 
 	d->question = NULL;
-	if (answer->status != PG_QUERY_OK)
-		auth_report_failure("what a client may see", answer->error);
-	if (answer->status == PG_QUERY_OK) {
+	if (answer->too_many && d->asked > 1) {
+		d->one_by_one = d->asked;
+	} else if (answer->too_many) {
+		drp_take_answer(d, NULL, drp_too_many);
+	} else if (answer->status == PG_QUERY_OK) {
 		drp_rights_init(&rights, answer);
-		drp_take_answer(d, &rights);
+		drp_take_answer(d, &rights, NULL);
 		drp_rights_clear(&rights);
-	} else if (answer->status == PG_QUERY_ERROR) {
-		drp_take_answer(d, NULL);
-	} else if (d->asked == 0) {
-		d->ask_again = true;
+	} else {
+		auth_report_failure("what a client may see", answer->error);
+		if (answer->status == PG_QUERY_ERROR)
+			drp_take_answer(d, NULL, drp_refused);
+		else if (d->asked == 0)
+			d->ask_again = true;
 	}
 	drp_pump(d);
 }
@@ -334,7 +386,8 @@ drp_ask_to_register(struct drp_state *d)
 	struct drp_pending *p;
 
 	STAILQ_FOREACH (p, &d->pending, entry) {
-		if (p->command.kind != DRP_REGISTER || all.count >= DRP_COMMAND_PATTERNS)
+		if (p->command.kind != DRP_REGISTER || all.count >= DRP_COMMAND_PATTERNS ||
+		    (d->one_by_one > 0 && d->asked > 0))
 			break;
 		if (!drp_registrations_has(&d->registrations, p->command.pattern))
 			drp_gather(&all, p->command.pattern);
@@ -343,7 +396,7 @@ drp_ask_to_register(struct drp_state *d)
 	if (all.count > 0)
 		drp_ask(d, &all);
 	else
-		drp_take_answer(d, &none);
+		drp_take_answer(d, &none, NULL);
 	drp_patterns_clear(&all);
 }
 
@@ -389,8 +442,8 @@ drp_pump(struct drp_state *d)
 
 /* ---- the session's calls ---- */
 
-/* No more than this is there when the session reads no further, unless it was compressed: then one read brings a
- * thousand times as much. */
+/* No more than this is there when the session reads no further, unless it was compressed: then one read
+ * brings a thousand times as much. */
 static bool
 drp_is_crowded(const struct drp_state *d)
 {

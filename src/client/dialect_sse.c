@@ -50,20 +50,26 @@ sse_send_groups(struct sse_state *e)
 	free(groups);
 }
 
+/* Releases the error. */
 static void
-sse_deny(struct sse_state *e, const struct awx_group *g)
+sse_send_denied(struct sse_state *e, char *error)
 {
-	char *denial = awx_group_denial(g), *text;
-	json_t *message = json_pack("{ss}", "error", denial);
+	json_t *message = json_pack("{ss}", "error", error);
+	char *text = json_dumps(message, 0);
 
-	log_debug(session_subject(e->session), "group \"%s\" is not granted", g->label);
-	text = json_dumps(message, 0);
 	if (text == NULL)
 		log_fatal("out of memory");
 	sse_send(e, "denied", text);
 	json_decref(message);
-	free(denial);
+	free(error);
 	free(text);
+}
+
+static void
+sse_deny(struct sse_state *e, const struct awx_group *g)
+{
+	log_debug(session_subject(e->session), "group \"%s\" is not granted", g->label);
+	sse_send_denied(e, awx_group_denial(g));
 }
 
 /* ---- changed rights ---- */
@@ -71,12 +77,14 @@ sse_deny(struct sse_state *e, const struct awx_group *g)
 static void sse_access_changed(void *state);
 
 static void
-sse_on_asked_again(void *arg, bool known, const struct topic *patterns, size_t count)
+sse_on_asked_again(void *arg, enum groups_outcome outcome, const struct topic *patterns, size_t count)
 {
 	struct sse_state *e = sse_check(arg);
 
 	e->asking = false;
 	session_set_patterns(e->session, patterns, count);
+	if (outcome == GROUPS_TOO_MANY)
+		sse_send_denied(e, groups_too_many());
 	if (groups_have_shrunk(e->groups))
 		sse_send_groups(e);
 	if (e->ask_again)

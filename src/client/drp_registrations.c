@@ -1,4 +1,4 @@
-/* The block: one behind the other `seen`, the number of patterns, the text and a NUL. */
+/* The block: heads, each with its text behind it. */
 #include "config.h"
 #include "client/drp_registrations.h"
 #include "core/mem.h"
@@ -7,28 +7,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REGISTRATION_HEAD (sizeof(uint32_t) + 2 * sizeof(uint16_t)) /* seen, patterns, length */
+struct registration_head {
+	uint32_t seen, allowed;
+	uint16_t patterns, len;
+};
 
 void
 drp_registrations_clear(struct drp_registrations *r)
 {
 	free(r->block);
-	*r = (struct drp_registrations){NULL, 0, 0};
+	*r = (struct drp_registrations){NULL, 0, 0, 0};
 }
 
 bool
 drp_registrations_next(const struct drp_registrations *r, size_t *at, struct drp_registration *one)
 {
 	const char *p = r->block + *at;
-	uint16_t len;
+	struct registration_head head;
 
 	if (*at == r->used)
 		return false;
-	memcpy(&one->seen, p, sizeof(one->seen));
-	memcpy(&one->patterns, p + sizeof(one->seen), sizeof(one->patterns));
-	memcpy(&len, p + sizeof(one->seen) + sizeof(one->patterns), sizeof(len));
-	one->text = (struct slice){p + REGISTRATION_HEAD, len};
-	*at += REGISTRATION_HEAD + len;
+	memcpy(&head, p, sizeof(head));
+	*one =
+	    (struct drp_registration){{p + sizeof(head), head.len}, head.patterns, head.seen, head.allowed};
+	*at += sizeof(head) + head.len;
 	return true;
 }
 
@@ -54,19 +56,17 @@ drp_registrations_has(const struct drp_registrations *r, struct slice text)
 void
 drp_registrations_add(struct drp_registrations *r, const struct drp_registration *one)
 {
-	uint16_t len = (uint16_t)one->text.len;
+	struct registration_head head = {one->seen, one->allowed, one->patterns, (uint16_t)one->text.len};
 	char *p;
 
 	assert(one->text.len <= DRP_REGISTRATION_MAX);
 	/* No room to spare: there are many sessions, and few registrations in most of them. */
-	r->block = mem_resize(r->block, r->used + REGISTRATION_HEAD + len);
-	p = r->block + r->used;
-	p = mempcpy(p, &one->seen, sizeof(one->seen));
-	p = mempcpy(p, &one->patterns, sizeof(one->patterns));
-	p = mempcpy(p, &len, sizeof(len));
-	memcpy(p, one->text.ptr, len);
-	r->used += REGISTRATION_HEAD + len;
+	r->block = mem_resize(r->block, r->used + sizeof(head) + head.len);
+	p = mempcpy(r->block + r->used, &head, sizeof(head));
+	memcpy(p, one->text.ptr, head.len);
+	r->used += sizeof(head) + head.len;
 	r->patterns += one->patterns;
+	r->allowed += one->allowed;
 }
 
 bool
@@ -80,11 +80,16 @@ drp_registrations_remove(struct drp_registrations *r, struct slice text)
 	memmove(r->block + begin, r->block + end, r->used - end);
 	r->used -= end - begin;
 	r->patterns -= one.patterns;
+	r->allowed -= one.allowed;
 	return true;
 }
 
 void
-drp_registrations_see(struct drp_registrations *r, const struct drp_registration *one, uint32_t seen)
+drp_registrations_see(
+    struct drp_registrations *r, const struct drp_registration *one, uint32_t seen, uint32_t allowed)
 {
-	memcpy(r->block + (one->text.ptr - r->block) - REGISTRATION_HEAD, &seen, sizeof(seen));
+	struct registration_head head = {seen, allowed, one->patterns, (uint16_t)one->text.len};
+
+	r->allowed = r->allowed - one->allowed + allowed;
+	memcpy(r->block + (one->text.ptr - r->block) - sizeof(head), &head, sizeof(head));
 }

@@ -1,6 +1,6 @@
 /*
- * What a client of the Digital Rebar dialect has registered: the patterns as they came, packed into one block of
- * memory, for there may be very many of them on a node.
+ * What a client of the Digital Rebar dialect has registered: the patterns as they came, packed into one block
+ * of memory, for there may be very many of them on a node.
  */
 #ifndef PGRELAY_CLIENT_DRP_REGISTRATIONS_H
 #define PGRELAY_CLIENT_DRP_REGISTRATIONS_H
@@ -18,12 +18,14 @@ struct drp_registrations {
 	char *block;
 	size_t used;     /* octets */
 	size_t patterns; /* that all of them stand for */
+	size_t allowed;  /* rights that all of them have */
 };
 
 struct drp_registration {
 	struct slice text; /* valid until they change */
 	uint16_t patterns; /* that it stands for */
 	uint32_t seen;     /* a digest of what of them the user may see; 0: nothing */
+	uint32_t allowed;  /* rights that this is, those that others cover as well */
 };
 
 void drp_registrations_clear(struct drp_registrations *r);
@@ -34,7 +36,8 @@ bool drp_registrations_has(const struct drp_registrations *r, struct slice text)
 void drp_registrations_add(struct drp_registrations *r, const struct drp_registration *one);
 /* False: there was none. */
 bool drp_registrations_remove(struct drp_registrations *r, struct slice text);
-/* Changes `seen` of one that drp_registrations_next() has given. */
-void drp_registrations_see(struct drp_registrations *r, const struct drp_registration *one, uint32_t seen);
+/* Changes `seen` and `allowed` of one that drp_registrations_next() has given. */
+void drp_registrations_see(
+    struct drp_registrations *r, const struct drp_registration *one, uint32_t seen, uint32_t allowed);
 
 #endif

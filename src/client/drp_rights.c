@@ -166,6 +166,21 @@ drp_rights_gather(const struct drp_rights *rights, const char *requested, struct
 			    conf.authorize_function);
 }
 
+size_t
+drp_rights_count(const struct drp_rights *rights, const struct drp_patterns *patterns)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < patterns->count; i++) {
+		size_t at = drp_rights_first(rights, patterns->list[i]);
+
+		for (; at < rights->count && strcmp(rights->sorted[at].requested, patterns->list[i]) == 0;
+		     at++)
+			count++;
+	}
+	return count;
+}
+
 /* The sum of the digests: in whatever order the patterns come it is the same. What a wider one covers does not
  * count, for it shows nothing more. */
 static uint32_t

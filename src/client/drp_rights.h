@@ -20,6 +20,9 @@ struct drp_rights {
 void drp_rights_init(struct drp_rights *rights, const struct auth_answer *answer);
 void drp_rights_clear(struct drp_rights *rights);
 
+/* How many rights there are for these patterns, those that others cover as well. */
+size_t drp_rights_count(const struct drp_rights *rights, const struct drp_patterns *patterns);
+
 /* Patterns; each with a text of its own. */
 struct drp_seen {
 	struct topic *topics;

@@ -136,8 +136,26 @@ groups_take(struct groups *g, const struct auth_answer *answer)
 
 	json_decref(allowed);
 	groups_replace(g, groups);
-	g->done(g->arg, true, patterns, count);
+	g->done(g->arg, GROUPS_KNOWN, patterns, count);
 	free(patterns);
+}
+
+char *
+groups_too_many(void)
+{
+	return mem_printf(
+	    "too many patterns: this user's grants leave more than %zu of these groups; ask for "
+	    "fewer groups",
+	    auth_rights_max());
+}
+
+/* Of wanted ones the former groups stay; of those that are there it is not known which of them are allowed. */
+static void
+groups_refuse(struct groups *g, enum groups_outcome outcome)
+{
+	if (g->wanted == NULL)
+		groups_clear(g);
+	g->done(g->arg, outcome, NULL, 0);
 }
 
 static void
@@ -146,20 +164,20 @@ groups_on_answer(void *arg, const struct auth_answer *answer)
 	struct groups *g = groups_check(arg);
 
 	g->question = NULL;
+	if (answer->too_many) {
+		groups_refuse(g, GROUPS_TOO_MANY);
+		return;
+	}
 	if (answer->status == PG_QUERY_OK) {
 		groups_take(g, answer);
 		return;
 	}
 	auth_report_failure(
 	    g->wanted != NULL ? "what a client may see" : "what a client may still see", answer->error);
-	if (g->wanted != NULL) {
-		g->done(g->arg, false, NULL, 0);
-	} else if (answer->status == PG_QUERY_LOST) {
+	if (g->wanted == NULL && answer->status == PG_QUERY_LOST)
 		groups_send_again(g);
-	} else {
-		groups_clear(g);
-		g->done(g->arg, true, NULL, 0);
-	}
+	else
+		groups_refuse(g, g->wanted != NULL ? GROUPS_UNKNOWN : GROUPS_KNOWN);
 }
 
 /* ---- questions ---- */

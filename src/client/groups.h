@@ -20,9 +20,15 @@ struct groups;
 struct groups *groups_new(int64_t user_id);
 void groups_free(struct groups *groups);
 
-/* The groups are a new set, and patterns, valid during the call, are what the user may see of them. known is
- * false when the database could not be asked: the groups are the former ones. */
-typedef void (*groups_done)(void *arg, bool known, const struct topic *patterns, size_t count);
+/*
+ * GROUPS_KNOWN: the groups are a new set, and patterns, valid during the call, are what the user may see of
+ * them. GROUPS_UNKNOWN: the database could not be asked, GROUPS_TOO_MANY: that is more than a session may
+ * hold (groups_too_many() tells it to a client); the groups are the former ones, or none where rights had
+ * changed.
+ */
+enum groups_outcome { GROUPS_KNOWN, GROUPS_UNKNOWN, GROUPS_TOO_MANY };
+typedef void (*groups_done)(
+    void *arg, enum groups_outcome outcome, const struct topic *patterns, size_t count);
 
 /* Questions come one after the other; done is called once, never from inside, unless groups_free() is first. */
 
@@ -30,8 +36,10 @@ typedef void (*groups_done)(void *arg, bool known, const struct topic *patterns,
 void groups_ask(
     struct groups *groups, const struct awx_group *wanted, size_t count, groups_done done, void *arg);
 /* Rights have changed: those of the groups that are still allowed stay. Until the database has an answer it
- * is asked again; where it refuses to answer none stays. known is always true. */
+ * is asked again; where it refuses to answer, or has too much to say, none stays. Never GROUPS_UNKNOWN. */
 void groups_ask_again(struct groups *groups, groups_done done, void *arg);
+/* What a client is told of GROUPS_TOO_MANY. The caller releases it with free(). */
+char *groups_too_many(void);
 /* Leaves all of them; not while a question is under way. */
 void groups_clear(struct groups *groups);
 

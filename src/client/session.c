@@ -4,13 +4,14 @@
  * - OPEN: messages flow both ways.
  * - CLOSING: our close frame is queued; the peer's answer is waited for. Not for a stream.
  * - DRAINING: nothing more is to come from the peer that matters. The queue goes out, then the sending side
- *   is shut down, and what still comes in is thrown away until the peer hangs up. Closing earlier would make the
- *   kernel answer late octets with a reset, and the peer could lose our close frame.
+ *   is shut down, and what still comes in is thrown away until the peer hangs up. Closing earlier would make
+ *   the kernel answer late octets with a reset, and the peer could lose our close frame.
  * - GONE: off the list; memory goes at the end of the turn.
  *
  * session_enter() alone writes ->state. CLOSING and DRAINING end after SESSION_LINGER_MS at the latest.
- * Time-outs are looked at by a wheel: of an idle session when the next one may be due, of one that has something waiting
- * at each tick. What the client gets is in session_delivery.c.
+ * Time-outs are looked at by a wheel: of an idle session when the next one may be due, of one that has
+ * something waiting at each tick. What the client gets is in session_delivery.c, what is done when it is too
+ * slow in session_slow.c.
  */
 #include "config.h"
 #include "client/session.h"
@@ -105,7 +106,6 @@ session_leave(struct session *s)
 	event_del(s->read_event);
 	event_del(s->write_event);
 	wheel_cancel(&s->timer);
-	sessions.streams -= s->ws == NULL;
 	TAILQ_REMOVE(&sessions.list, s, entry);
 	sessions.count--;
 	metrics[METRIC_SESSIONS] -= !s->peer;
@@ -159,8 +159,7 @@ session_enter(struct session *s, enum session_state state)
 	}
 }
 
-/* The connection is of no use any more. */
-static void
+void
 session_abort(struct session *s, const char *reason)
 {
 	if (s->state == SESSION_OPEN)
@@ -222,50 +221,6 @@ session_send_octets(struct session *s, const char *octets, size_t len)
 {
 	if (s->state == SESSION_OPEN)
 		session_push_octets(s, (const uint8_t *)octets, len);
-}
-
-/* ---- too slow ---- */
-
-static void
-session_overflow(struct session *s)
-{
-	session_drop_late(s);
-	if (conf.overflow == CONF_OVERFLOW_GAP && s->dialect->labels != NULL) {
-		if (!s->overflowed)
-			log_info(s->subject, "too slow: more than queue_limit was waiting, and is dropped");
-		metrics[METRIC_SESSIONS_OVERFLOWED_TOTAL] += !s->overflowed;
-		sendq_truncate(&s->queue);
-		s->behind_ms = 0;
-		session_gap(s, "overflow", NULL);
-		s->overflowed = true;
-		loop_task_queue(&s->flush);
-		return;
-	}
-	metrics[METRIC_SESSIONS_CLOSED_SLOW_TOTAL]++;
-	sendq_truncate(&s->queue);
-	session_close(s, WS_CLOSE_TRY_AGAIN, "too slow: more than queue_limit was waiting");
-}
-
-/* Past the bound? What is being sent right now does not count: one large message is no backlog. */
-static void
-session_check_backlog(struct session *s)
-{
-	size_t late = s->late != NULL ? s->late->held_bytes : 0;
-
-	if (s->state == SESSION_OPEN && sendq_backlog(&s->queue) + late > (size_t)conf.queue_limit_bytes)
-		session_overflow(s);
-}
-
-/* Tickets hold no memory, so a burst of them is given the time that a client has; who stays behind for longer
- * is as slow as any other. */
-static bool
-session_is_long_behind(struct session *s, int64_t now)
-{
-	if (sendq_backlog(&s->queue) + s->queue.ticket_bytes <= (size_t)conf.queue_limit_bytes)
-		s->behind_ms = 0;
-	else if (s->behind_ms == 0)
-		s->behind_ms = now;
-	return s->behind_ms != 0 && now - s->behind_ms > conf.write_timeout_ms;
 }
 
 static void
@@ -482,12 +437,12 @@ session_sweep_open(struct session *s, int64_t now)
 		session_recheck(s);
 	session_check_had(s);
 	session_refresh_cursor(s, now);
-	if (session_is_long_behind(s, now)) {
-		session_overflow(s);
-	} else if (s->blocked && now - s->progress_ms > conf.write_timeout_ms) {
+	if (s->blocked && now - s->progress_ms > conf.write_timeout_ms) {
 		metrics[METRIC_SESSIONS_CLOSED_TIMEOUT_TOTAL]++;
 		sendq_truncate(&s->queue);
 		session_close(s, WS_CLOSE_POLICY, "nothing was taken off the socket for write_timeout");
+	} else if (session_overflow_in_time(s, now)) {
+		return;
 	} else if (s->paused || s->blocked) {
 		return;
 	} else if (s->ping_sent && now - s->ping_ms > conf.ping_timeout_ms) {
@@ -537,6 +492,7 @@ session_settings_changed(void)
 {
 	struct session *s;
 
+	session_slow_settings_changed();
 	TAILQ_FOREACH (s, &sessions.list, entry)
 		session_look_at(s, loop_now_ms());
 }
@@ -579,7 +535,6 @@ session_open_transport(struct session *s)
 	else
 		setsockopt(
 		    s->socket.transport.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
-	sessions.streams += s->ws == NULL;
 	if (s->socket.deflate)
 		ws_allow_deflate(s->ws);
 }
@@ -603,6 +558,8 @@ session_open(const struct session_socket *sock, const char *peer, const struct d
 	s->credential = user->credential;
 	user->credential = (struct credential){.kind = CREDENTIAL_NONE};
 	session_own(s);
+	if (user->changed)
+		session_recheck(s);
 	log_info(s->subject, "opened");
 	session_push_octets(s, (const uint8_t *)answer, strlen(answer));
 	s->dialect_state = dialect->open(s, request);
@@ -732,12 +689,7 @@ session_init(void)
 {
 	TAILQ_INIT(&sessions.list);
 	wheel_init(&sessions.wheel, session_on_look);
-}
-
-bool
-session_any_stream(void)
-{
-	return sessions.streams > 0;
+	session_slow_init();
 }
 
 size_t

@@ -40,7 +40,9 @@ struct dialect {
 	 * who is too slow is closed.
 	 */
 	char *(*labels)(void *state, groups_concern concerns, const void *arg);
-	/* What tells of a gap, made of these labels; NULL: as the AWX dialect has it. The caller releases it. */
+	/*
+	 * What tells of a gap, made of these labels; NULL: as the AWX dialect has it. The caller releases it.
+	 */
 	char *(*gap)(const char *labels, const char *reason);
 	/*
 	 * Is it in the group of this label? Asked for messages that AWX's relays bring; NULL: its patterns
@@ -78,6 +80,7 @@ struct session_user {
 	const char *name;             /* copied */
 	int64_t expires_ms;           /* from now until the credential must be looked at again; -1: never */
 	struct credential credential; /* ownership passes; its token is wiped */
+	bool changed;                 /* what is known of the user has been overtaken by a change of access */
 };
 
 /*
@@ -134,8 +137,6 @@ void session_close(struct session *session, enum ws_close_code code, const char 
 void session_gap_all(const char *reason, const char *types);
 /* Is one of those that take what they get more than a little behind? Those on their way back do not count. */
 bool session_any_congested(void);
-/* Are there streams of server-sent events? */
-bool session_any_stream(void);
 
 /* The tokens or grants of this user have changed: each of its sessions is asked about again. */
 void session_access_changed(int64_t user_id);

@@ -68,17 +68,29 @@ session_push_late(struct session *s)
 }
 
 /* Who is on its way back gets what it missed, and finds in the history what comes meanwhile. */
-void
-session_deliver(struct hub_member *member, struct msg *msg)
+static void
+session_deliver_one(struct session *s, struct msg *msg)
 {
-	struct session *s = session_check((char *)member - offsetof(struct session, member));
-
 	if (msg->group != NULL)
 		session_deliver_relayed(s, msg);
 	else if (!msg->missed && s->resume == NULL)
 		session_push_msg(s, msg);
 	else if (msg->missed && s->resume != NULL)
 		resume_take(s->resume, msg);
+}
+
+void
+session_deliver(struct hub_member *member, struct msg_run *run)
+{
+	struct session *s = session_check((char *)member - offsetof(struct session, member));
+
+	if (run->plain && s->resume == NULL && s->had == NULL && sendq_push_run(&s->queue, run)) {
+		s->delivered = true;
+		loop_task_queue(&s->flush);
+		return;
+	}
+	for (size_t i = 0; i < run->count; i++)
+		session_deliver_one(s, &run->msgs[i]);
 }
 
 static void

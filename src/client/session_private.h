@@ -1,6 +1,6 @@
 /*
- * A session's inside, for the files that it is in: session.c (states, socket, time-outs), session_delivery.c (what
- * its client gets) and session_rights.c.
+ * A session's inside, for the files that it is in: session.c (states, socket, time-outs), session_delivery.c
+ * (what its client gets), session_slow.c (and when that is too much) and session_rights.c.
  */
 #ifndef PGRELAY_CLIENT_SESSION_PRIVATE_H
 #define PGRELAY_CLIENT_SESSION_PRIVATE_H
@@ -9,7 +9,9 @@
 #include <sys/queue.h>
 
 #include "client/session.h"
+#include "core/conf.h"
 #include "core/loop.h"
+#include "core/metrics.h"
 #include "core/wheel.h"
 #include "relay/hub.h"
 #include "relay/idset.h"
@@ -78,7 +80,6 @@ struct sessions {
 	TAILQ_HEAD(session_list, session) list;
 	size_t count;
 	size_t closing; /* of them, in that state */
-	size_t streams; /* of them, of server-sent events */
 	uint64_t last_id;
 	struct wheel wheel;
 };
@@ -100,8 +101,31 @@ session_look_at(struct session *s, int64_t ms)
 	wheel_schedule(&sessions.wheel, &s->timer, ms);
 }
 
+/* The connection is of no use any more. */
+void session_abort(struct session *session, const char *reason);
+
+enum session_bound { SESSION_PAST_LIMIT, SESSION_PAST_AGE, SESSION_PAST_MEMORY };
+/* Closes it, or drops what waits and tells its client. */
+void session_overflow(struct session *session, enum session_bound bound);
+/* After something was pushed or sent: is it past queue_limit? */
+void session_check_backlog(struct session *session);
+/* At a look: has it been past a bound for too long? Then it has been seen to. */
+bool session_overflow_in_time(struct session *session, int64_t now);
+/* Sessions that are too slow go, at the end of the next turn. */
+void session_make_room(void);
+void session_slow_init(void);
+void session_slow_settings_changed(void);
+
+/* Do all queues together hold too much? */
+static inline void
+session_check_memory(void)
+{
+	if (metrics[METRIC_QUEUE_MEMORY_BYTES] > (double)conf.queue_memory_bytes)
+		session_make_room();
+}
+
 /* What the hub, and the send queue, call. */
-void session_deliver(struct hub_member *member, struct msg *msg);
+void session_deliver(struct hub_member *member, struct msg_run *run);
 extern const struct sendq_ops session_queue_ops;
 
 /* Tells of a gap; types as for session_gap_all(). arg is the session. */

@@ -22,6 +22,7 @@ struct conf {
 	char *authorize_function;
 	char *authenticate_password_function;
 	char *authenticate_name_function;
+	int64_t authenticate_cache_ms; /* 0: off */
 	int64_t connect_timeout_ms;
 	int64_t query_timeout_ms;
 	int64_t backoff_max_ms;
@@ -47,6 +48,8 @@ struct conf {
 	int64_t max_publish_bytes;
 	int64_t compress_min_bytes; /* 0: nothing is compressed */
 	int64_t queue_limit_bytes;
+	int64_t queue_age_ms; /* 0: none */
+	int64_t queue_memory_bytes;
 	int overflow; /* enum conf_overflow */
 	int64_t history_limit_bytes;
 	int64_t history_age_ms;

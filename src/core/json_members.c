@@ -1,35 +1,32 @@
 /*
- * The members of an object. Invariant: p never passes end, so that nothing is read outside of the text, whatever
- * stands in it.
+ * The members of an object. Invariant: p never passes end, so that nothing is read outside of the text,
+ * whatever stands in it.
  */
 #include "config.h"
 #include "core/json_members.h"
 
+#include <endian.h>
+#include <stdint.h>
 #include <string.h>
 
-static void
-json_members_space(struct json_members *m)
+/* In each function here p is where the text goes on; NULL: it has ended too early. */
+
+static const char *
+json_skip_space(const char *p, const char *end)
 {
-	while (m->p < m->end && (*m->p == ' ' || *m->p == '\n' || *m->p == '\t' || *m->p == '\r'))
-		m->p++;
+	while (p < end && (*p == ' ' || *p == '\n' || *p == '\t' || *p == '\r'))
+		p++;
+	return p;
 }
 
-/* Takes the character, white space before it included. */
-static bool
-json_members_take(struct json_members *m, char c)
-{
-	json_members_space(m);
-	if (m->p == m->end || *m->p != c)
-		return false;
-	m->p++;
-	return true;
-}
+#define JSON_STRING_SHORT 16
+#define JSON_EACH(octet)  (UINT64_C(0x0101010101010101) * (octet))
 
-static bool
-json_members_fail(struct json_members *m)
+/* The lowest bit that is set belongs to the first octet that is zero; 0: none is. */
+static uint64_t
+json_zeros(uint64_t octets)
 {
-	m->p = m->end;
-	return false;
+	return (octets - JSON_EACH(1)) & ~octets & JSON_EACH(0x80);
 }
 
 /* An odd number of backslashes before it takes its meaning from a quote. */
@@ -43,91 +40,124 @@ json_quote_is_escaped(const char *from, const char *quote)
 	return (quote - p) % 2 != 0;
 }
 
-/* p is at the opening quote, and gets behind the closing one. */
-static bool
-json_members_skip_string(struct json_members *m)
+static const char *
+json_skip_long_string(const char *from, const char *end)
 {
-	const char *from = m->p + 1, *quote = m->p;
+	const char *quote = from - 1;
 
 	do {
 		quote++;
-		quote = memchr(quote, '"', (size_t)(m->end - quote));
+		quote = memchr(quote, '"', (size_t)(end - quote));
 		if (quote == NULL)
-			return json_members_fail(m);
+			return NULL;
 	} while (json_quote_is_escaped(from, quote));
-	m->p = quote + 1;
-	return true;
+	return quote + 1;
 }
 
-/* p is at the opening bracket, and gets behind the closing one. */
-static bool
-json_members_skip_nest(struct json_members *m)
+/* From behind the opening quote to behind the closing one. Mostly that is near: then by eight octets. */
+static const char *
+json_skip_string(const char *from, const char *end)
+{
+	for (const char *p = from; end - p >= 8 && p - from < JSON_STRING_SHORT; p += 8) {
+		uint64_t octets, hits;
+
+		memcpy(&octets, p, sizeof(octets));
+		octets = le64toh(octets);
+		hits = json_zeros(octets ^ JSON_EACH('"')) | json_zeros(octets ^ JSON_EACH('\\'));
+		if (hits == 0)
+			continue;
+		p += __builtin_ctzll(hits) / 8;
+		if (*p == '"')
+			return p + 1;
+		break;
+	}
+	return json_skip_long_string(from, end);
+}
+
+/* From the opening bracket to behind the closing one. */
+static const char *
+json_skip_nest(const char *p, const char *end)
 {
 	size_t depth = 0;
 
-	while (m->p < m->end) {
-		char c = *m->p;
-
-		if (c == '"') {
-			if (!json_members_skip_string(m))
-				return false;
-			continue;
-		}
-		m->p++;
-		if (c == '{' || c == '[')
+	while (p != NULL && p < end)
+		switch (*p++) {
+		case '"':
+			p = json_skip_string(p, end);
+			break;
+		case '{':
+		case '[':
 			depth++;
-		else if ((c == '}' || c == ']') && --depth == 0)
-			return true;
-	}
-	return false;
+			break;
+		case '}':
+		case ']':
+			if (--depth == 0)
+				return p;
+			break;
+		}
+	return NULL;
 }
 
-/* p gets behind the value that it is at. */
-static bool
-json_members_skip(struct json_members *m)
+/* A number or a word. */
+static const char *
+json_skip_word(const char *p, const char *end)
 {
-	const char *from = m->p;
+	const char *from = p;
 
-	if (m->p == m->end)
-		return false;
-	if (*m->p == '"')
-		return json_members_skip_string(m);
-	if (*m->p == '{' || *m->p == '[')
-		return json_members_skip_nest(m);
-	while (m->p < m->end && strchr(",}] \n\t\r", *m->p) == NULL)
-		m->p++;
-	return m->p > from;
+	while (p < end && *p != ',' && *p != '}' && *p != ']' && *p != ' ' && *p != '\n' && *p != '\t' &&
+	       *p != '\r')
+		p++;
+	return p > from ? p : NULL;
+}
+
+static const char *
+json_skip_value(const char *p, const char *end)
+{
+	if (p < end && *p == '"')
+		return json_skip_string(p + 1, end);
+	if (p < end && (*p == '{' || *p == '['))
+		return json_skip_nest(p, end);
+	return json_skip_word(p, end);
 }
 
 struct json_members
 json_members_of(struct slice object)
 {
-	struct json_members m = {object.ptr, object.ptr + object.len};
+	const char *end = object.ptr + object.len, *p = json_skip_space(object.ptr, end);
 
-	if (!json_members_take(&m, '{'))
-		json_members_fail(&m);
-	return m;
+	return (struct json_members){p < end && *p == '{' ? p + 1 : end, end};
+}
+
+/* Both slices, and what is behind them; NULL: there is no member. */
+static const char *
+json_take_member(const char *p, const char *end, struct slice *name, struct slice *value)
+{
+	const char *from;
+
+	p = json_skip_space(p, end);
+	if (p < end && *p == ',')
+		p = json_skip_space(p + 1, end);
+	from = p + 1;
+	if (p == end || *p != '"' || (p = json_skip_string(from, end)) == NULL)
+		return NULL;
+	*name = (struct slice){from, (size_t)(p - 1 - from)};
+	p = json_skip_space(p, end);
+	if (p == end || *p != ':')
+		return NULL;
+	from = json_skip_space(p + 1, end);
+	p = json_skip_value(from, end);
+	if (p != NULL)
+		*value = (struct slice){from, (size_t)(p - from)};
+	return p;
 }
 
 bool
 json_members_next(struct json_members *m, struct slice *name, struct slice *value)
 {
-	const char *from;
+	const char *p = json_take_member(m->p, m->end, name, value);
 
-	json_members_take(m, ',');
-	json_members_space(m);
-	from = m->p + 1;
-	if (m->p == m->end || *m->p != '"' || !json_members_skip_string(m))
-		return json_members_fail(m);
-	*name = (struct slice){from, (size_t)(m->p - 1 - from)};
-	if (!json_members_take(m, ':'))
-		return json_members_fail(m);
-	json_members_space(m);
-	from = m->p;
-	if (!json_members_skip(m))
-		return json_members_fail(m);
-	*value = (struct slice){from, (size_t)(m->p - from)};
-	return true;
+	m->p = p != NULL ? p : m->end;
+	return p != NULL;
 }
 
 bool

@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <time.h>
 
+#define LOOP_SHARE_US     10000
+#define LOOP_TASKS_A_LOOK 16 /* at the clock */
+
 struct loop_garbage {
 	struct loop_garbage *next;
 	void (*release)(void *ptr);
@@ -17,7 +20,9 @@ struct loop_garbage {
 
 static struct event_base *loop_event_base;
 static struct loop_task *loop_tasks, **loop_tasks_tail = &loop_tasks;
+static struct loop_task loop_tasks_end; /* behind those of the turn that is ending; queued while they run */
 static struct loop_garbage *loop_garbage_list;
+static int64_t loop_share_end_us; /* 0: nobody has asked in this pass */
 static bool loop_stopping;
 
 void
@@ -75,20 +80,47 @@ loop_release(void (*release)(void *ptr), void *ptr)
 	loop_garbage_list = g;
 }
 
-/* Tasks queued from here on are the next turn's: the sentinel ends this turn's list. */
-static void
-loop_run_tasks(void)
+bool
+loop_task_is_queued(const struct loop_task *task)
 {
-	static struct loop_task end;
+	return task->prev != NULL;
+}
 
-	loop_task_queue(&end);
-	while (loop_tasks != &end) {
+bool
+loop_share_is_used(void)
+{
+	int64_t now_us = loop_now_us();
+
+	if (loop_share_end_us == 0)
+		loop_share_end_us = now_us + LOOP_SHARE_US;
+	return now_us >= loop_share_end_us;
+}
+
+bool
+loop_is_behind(void)
+{
+	return loop_task_is_queued(&loop_tasks_end);
+}
+
+/*
+ * Tasks queued from here on are the next turn's: the sentinel ends this turn's list. What has not run after its
+ * share of time goes on in the next pass.
+ */
+static void
+loop_run_tasks(bool all)
+{
+	int64_t until_us = loop_now_us() + LOOP_SHARE_US;
+
+	loop_task_queue(&loop_tasks_end);
+	for (unsigned n = 1; loop_tasks != &loop_tasks_end; n++) {
 		struct loop_task *task = loop_tasks;
 
 		loop_task_cancel(task);
 		task->run(task->arg);
+		if (!all && n % LOOP_TASKS_A_LOOK == 0 && loop_now_us() >= until_us)
+			return;
 	}
-	loop_task_cancel(&end);
+	loop_task_cancel(&loop_tasks_end);
 }
 
 static void
@@ -103,6 +135,15 @@ loop_run_garbage(void)
 	}
 }
 
+static void
+loop_end_pass(bool all)
+{
+	loop_run_tasks(all);
+	if (!loop_is_behind())
+		loop_run_garbage();
+	loop_share_end_us = 0;
+}
+
 void
 loop_run(void)
 {
@@ -114,7 +155,7 @@ loop_run(void)
 			log_fatal("the event loop failed");
 		if (rc > 0 && loop_tasks == NULL)
 			break; /* nothing is left that could ever happen */
-		loop_settle();
+		loop_end_pass(false);
 	}
 }
 
@@ -129,8 +170,7 @@ loop_stop(void)
 void
 loop_settle(void)
 {
-	loop_run_tasks();
-	loop_run_garbage();
+	loop_end_pass(true);
 }
 
 void

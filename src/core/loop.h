@@ -1,7 +1,8 @@
 /*
- * The event loop: libevent's, plus work at the end of each turn. A turn is one pass over the descriptors and
- * timers that were ready. Sending is such work (everything a turn brought goes out with one call a session),
- * and so is releasing memory: an object is never freed inside its own callback.
+ * The event loop: libevent's, plus work at the end of each turn. A turn is a pass over the descriptors and
+ * timers that were ready, and the work that this brought; where that is much, it is done in several passes,
+ * so that others are not kept waiting. Sending is such work (everything a turn brought goes out with one call
+ * a session), and so is releasing memory: an object is never freed inside its own callback.
  */
 #ifndef PGRELAY_CORE_LOOP_H
 #define PGRELAY_CORE_LOOP_H
@@ -32,6 +33,12 @@ struct loop_task {
 void loop_task_init(struct loop_task *task, void (*run)(void *arg), void *arg);
 void loop_task_queue(struct loop_task *task);
 void loop_task_cancel(struct loop_task *task);
+bool loop_task_is_queued(const struct loop_task *task);
+
+/* For who takes in as much as there is: has it had its share of this pass, some ms since it was first asked? */
+bool loop_share_is_used(void);
+/* Is there work left of the turn before? Who makes more of it waits, by a task. */
+bool loop_is_behind(void);
 
 /* release(ptr) after this turn's tasks. */
 void loop_release(void (*release)(void *ptr), void *ptr);

@@ -19,6 +19,18 @@ struct metrics_row {
 		"pgrelay_peers_refused_total", "counter",                                                    \
 		    "nodes and relays that were refused, by what was wrong", "reason=\"" reason "\""         \
 	}
+#define METRICS_CLOSED_SLOW(bound)                                                                           \
+	{                                                                                                    \
+		"pgrelay_sessions_closed_slow_total", "counter",                                             \
+		    "sessions closed because their clients are too slow, by the bound that was passed",      \
+		    "bound=\"" bound "\""                                                                    \
+	}
+#define METRICS_OVERFLOWED(bound)                                                                            \
+	{                                                                                                    \
+		"pgrelay_sessions_overflowed_total", "counter",                                              \
+		    "times a session lost what waited for it, with overflow = gap, by the bound passed",     \
+		    "bound=\"" bound "\""                                                                    \
+	}
 #define METRICS_HEARTBEATS(kind)                                                                             \
 	{                                                                                                    \
 		"pgrelay_heartbeats_total", "counter", "heartbeats heard, by whose they are",                \
@@ -35,6 +47,10 @@ static const struct metrics_row metrics_rows[METRIC_COUNT] = {
     [METRIC_SUBSCRIPTIONS] = {"pgrelay_subscriptions", "gauge",
 	"subscriptions now, each of one session to one pattern"},
     [METRIC_QUEUED_BYTES] = {"pgrelay_queued_bytes", "gauge", "octets waiting in the sessions' send queues"},
+    [METRIC_QUEUE_MEMORY_BYTES] = {"pgrelay_queue_memory_bytes", "gauge",
+	"octets of memory that all send queues together hold, less what is kept anyway"},
+    [METRIC_QUEUE_MEMORY_LIMIT_BYTES] = {"pgrelay_queue_memory_limit_bytes", "gauge",
+	"what they may hold: the setting queue_memory"},
     [METRIC_TICKETS_PENDING] = {"pgrelay_tickets_pending", "gauge", "tickets whose payload is being read"},
     [METRIC_QUERIES_PENDING] = {"pgrelay_queries_pending", "gauge",
 	"queries sent or waiting, not answered yet"},
@@ -58,10 +74,12 @@ static const struct metrics_row metrics_rows[METRIC_COUNT] = {
     [METRIC_SESSIONS_REFUSED_TOTAL] = {"pgrelay_sessions_refused_total", "counter", "handshakes refused"},
     [METRIC_TLS_FAILURES_TOTAL] = {"pgrelay_tls_failures_total", "counter",
 	"TLS handshakes with clients that failed"},
-    [METRIC_SESSIONS_CLOSED_SLOW_TOTAL] = {"pgrelay_sessions_closed_slow_total", "counter",
-	"sessions closed because more than queue_limit waited for them"},
-    [METRIC_SESSIONS_OVERFLOWED_TOTAL] = {"pgrelay_sessions_overflowed_total", "counter",
-	"times a session lost what waited for it, with overflow = gap"},
+    [METRIC_SESSIONS_CLOSED_SLOW_LIMIT_TOTAL] = METRICS_CLOSED_SLOW("queue_limit"),
+    [METRIC_SESSIONS_CLOSED_SLOW_AGE_TOTAL] = METRICS_CLOSED_SLOW("queue_age"),
+    [METRIC_SESSIONS_CLOSED_SLOW_MEMORY_TOTAL] = METRICS_CLOSED_SLOW("queue_memory"),
+    [METRIC_SESSIONS_OVERFLOWED_LIMIT_TOTAL] = METRICS_OVERFLOWED("queue_limit"),
+    [METRIC_SESSIONS_OVERFLOWED_AGE_TOTAL] = METRICS_OVERFLOWED("queue_age"),
+    [METRIC_SESSIONS_OVERFLOWED_MEMORY_TOTAL] = METRICS_OVERFLOWED("queue_memory"),
     [METRIC_SESSIONS_CLOSED_TIMEOUT_TOTAL] = {"pgrelay_sessions_closed_timeout_total", "counter",
 	"sessions closed by ping_timeout or write_timeout"},
     [METRIC_SESSIONS_CLOSED_PROTOCOL_TOTAL] = {"pgrelay_sessions_closed_protocol_total", "counter",
@@ -102,8 +120,24 @@ static const struct metrics_row metrics_rows[METRIC_COUNT] = {
 	"times the LISTEN session was made anew because it heard no heartbeat"},
     [METRIC_QUERIES_FAILED_TOTAL] = {"pgrelay_queries_failed_total", "counter",
 	"queries that failed or got no answer in time"},
+    [METRIC_PASSWORDS_CROWDED_TOTAL] = {"pgrelay_passwords_crowded_total", "counter",
+	"names with passwords that were refused because many of the same address were being checked"},
     [METRIC_PASSWORDS_CHECKED_TOTAL] = {"pgrelay_passwords_checked_total", "counter",
 	"names with passwords that the database was asked about"},
+    [METRIC_LOGINS_PENDING] = {"pgrelay_logins_pending", "gauge",
+	"requests of which it is being found out whose they are"},
+    [METRIC_AUTH_PENDING] = {"pgrelay_auth_pending", "gauge",
+	"tokens, names and users' rights that the database is being asked about, or that wait for it"},
+    [METRIC_AUTH_QUESTIONS_TOTAL] = {"pgrelay_auth_questions_total", "counter",
+	"tokens, names and users' rights that the database was asked about"},
+    [METRIC_AUTH_QUERIES_TOTAL] = {"pgrelay_auth_queries_total", "counter",
+	"queries that these went out in, many in one"},
+    [METRIC_AUTH_CACHE_ENTRIES] = {"pgrelay_auth_cache_entries", "gauge",
+	"answers about tokens and users' rights that are remembered (authenticate_cache)"},
+    [METRIC_AUTH_CACHE_HITS_TOTAL] = {"pgrelay_auth_cache_hits_total", "counter",
+	"questions answered from these"},
+    [METRIC_AUTH_CACHE_MISSES_TOTAL] = {"pgrelay_auth_cache_misses_total", "counter",
+	"questions that the database had to be asked"},
     [METRIC_SUBREQUESTS_TOTAL] = {"pgrelay_subrequests_total", "counter",
 	"questions to the web application behind auth_url"},
     [METRIC_SUBREQUESTS_FAILED_TOTAL] = {"pgrelay_subrequests_failed_total", "counter",

@@ -1,36 +1,52 @@
 /* RFC 3339, section 5.6. */
 #include "config.h"
 #include "core/rfc3339.h"
+#include "core/decimal.h"
 
 #include <ctype.h>
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #define RFC3339_SECOND INT64_C(1000000)
 
+/* Times come in rows of the same second, which is written once. */
+static char *
+rfc3339_write_second(time_t second, char *out)
+{
+	static time_t written;
+	static char text[RFC3339_SIZE];
+	static size_t len;
+	struct tm tm;
+
+	if (len == 0 || second != written) {
+		gmtime_r(&second, &tm);
+		len = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+		written = second;
+	}
+	return mempcpy(out, text, len);
+}
+
 size_t
 rfc3339_format(int64_t us, char out[RFC3339_SIZE])
 {
 	int64_t part = us % RFC3339_SECOND;
-	time_t seconds = (time_t)(us / RFC3339_SECOND);
-	struct tm tm;
-	size_t len;
+	time_t second = (time_t)(us / RFC3339_SECOND);
+	char *p;
 
 	if (part < 0) {
 		part += RFC3339_SECOND;
-		seconds--;
+		second--;
 	}
-	gmtime_r(&seconds, &tm);
-	len = strftime(out, RFC3339_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
+	p = rfc3339_write_second(second, out);
 	if (part > 0) {
-		len += (size_t)snprintf(out + len, RFC3339_SIZE - len, ".%06d", (int)part);
-		while (out[len - 1] == '0')
-			len--;
+		*p++ = '.';
+		decimal_write_digits(p, 6, (uint64_t)part);
+		for (p += 6; p[-1] == '0'; p--)
+			;
 	}
-	out[len++] = 'Z';
-	out[len] = '\0';
-	return len;
+	*p++ = 'Z';
+	*p = '\0';
+	return (size_t)(p - out);
 }
 
 /* 'd' stands for a digit; what is matched is taken off. */
@@ -90,15 +106,16 @@ bool
 rfc3339_is_valid(struct slice text)
 {
 	struct slice rest = text;
-	int digits = 0;
+	size_t digits = 0;
 
 	if (!rfc3339_take(&rest, "dddd-dd-ddTdd:dd:dd") || !rfc3339_is_in_range(text))
 		return false;
 	if (rfc3339_take(&rest, ".")) {
-		while (digits < 9 && rfc3339_take(&rest, "d"))
+		while (digits < 9 && digits < rest.len && isdigit((unsigned char)rest.ptr[digits]))
 			digits++;
 		if (digits == 0)
 			return false;
+		rest = (struct slice){rest.ptr + digits, rest.len - digits};
 	}
 	return rfc3339_is_zone(rest);
 }

@@ -5,19 +5,6 @@
 #include <string.h>
 
 bool
-slice_cut(struct slice *s, char c, struct slice *head)
-{
-	const char *at = s->len > 0 ? memchr(s->ptr, c, s->len) : NULL;
-
-	if (at == NULL)
-		return false;
-	*head = (struct slice){s->ptr, (size_t)(at - s->ptr)};
-	s->len -= head->len + 1;
-	s->ptr = at + 1;
-	return true;
-}
-
-bool
 slice_next(struct slice *line, struct slice *field)
 {
 	if (!slice_cut(line, ' ', field)) {

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Not ended by a NUL. */
 struct slice {
@@ -13,7 +14,19 @@ struct slice {
 };
 
 /* Cuts s at the first c: head gets what stands before it. False when there is none. */
-bool slice_cut(struct slice *s, char c, struct slice *head);
+static inline bool
+slice_cut(struct slice *s, char c, struct slice *head)
+{
+	const char *at = s->len > 0 ? memchr(s->ptr, c, s->len) : NULL;
+
+	if (at == NULL)
+		return false;
+	*head = (struct slice){s->ptr, (size_t)(at - s->ptr)};
+	s->len -= head->len + 1;
+	s->ptr = at + 1;
+	return true;
+}
+
 /* The same for the next field of a line, which may be the last; false when it is empty. */
 bool slice_next(struct slice *line, struct slice *field);
 

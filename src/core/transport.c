@@ -74,6 +74,13 @@ transport_write(struct transport *t, const void *octets, size_t len)
 	return n > 0 ? n : -1;
 }
 
+/* What OpenSSL has handed on may wait there. */
+static bool
+transport_flush_bio(struct transport *t)
+{
+	return t->ssl == NULL || BIO_flush(SSL_get_wbio(t->ssl)) == 1;
+}
+
 bool
 transport_flush(struct transport *t)
 {
@@ -89,7 +96,7 @@ transport_flush(struct transport *t)
 	}
 	free(record);
 	t->record = NULL;
-	return true;
+	return transport_flush_bio(t);
 }
 
 /* One record's worth: of one span as it lies there, of several put together in buf. */

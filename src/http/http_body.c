@@ -25,6 +25,7 @@
 #include "http/http_drp_event.h"
 #include "http/http_drp_reply.h"
 #include "http/http_greeting.h"
+#include "http/http_password.h"
 #include "http/http_publish.h"
 #include "http/http_request.h"
 
@@ -33,6 +34,7 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/http.h>
+#include <event2/keyvalq_struct.h>
 #include <openssl/crypto.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -78,6 +80,7 @@ struct http_body {
 	size_t head_len;
 	size_t length;                /* of the body, by its Content-Length */
 	struct auth_request *auth;    /* ASKING */
+	struct http_password *check;  /* ASKING, instead of it */
 	int64_t user_id;              /* WAITING, ADMITTED */
 	TAILQ_ENTRY(http_body) entry; /* WAITING, ADMITTED */
 	struct event *timer;          /* WAITING; NULL before */
@@ -111,6 +114,8 @@ static const struct http_body_refusal http_body_drp_wrong_token = {
     403, "Forbidden", "", "the token is unknown or has expired; pgrelay token create makes a new one"};
 static const struct http_body_refusal http_body_drp_wrong_password = {
     403, "Forbidden", "", "unknown name, or wrong password"};
+static const struct http_body_refusal http_body_crowded = {
+    HTTP_PASSWORD_STATUS, HTTP_PASSWORD_REASON, "Retry-After: 2\r\n", HTTP_PASSWORD_LINE};
 static const struct http_body_refusal http_body_no_database = {
     503, "Service Unavailable", "Retry-After: 2\r\n", "the database cannot be asked now; try again"};
 static const struct http_body_refusal http_body_no_room = {503, "Service Unavailable", "Retry-After: 2\r\n",
@@ -168,10 +173,10 @@ static char *
 http_body_drp_error(const struct http_body *b)
 {
 	const struct http_body_refusal *r = b->refusal;
-	const char *model = r == &http_body_drp_wrong_password ? "users"
-			    : r == &http_body_drp_wrong_token  ? "system"
-			    : b->publishing                    ? "events"
-							       : "";
+	const char *model = r == &http_body_drp_wrong_password || r == &http_body_crowded ? "users"
+			    : r == &http_body_drp_wrong_token                             ? "system"
+			    : b->publishing                                               ? "events"
+											  : "";
 
 	return http_drp_error_json(
 	    r->status, model, "", r->status == 403 ? HTTP_DRP_AUTH : b->method, r->line);
@@ -368,6 +373,7 @@ http_body_on_auth(void *arg, enum auth_verdict verdict, const struct auth_user *
 
 	assert(b->magic == HTTP_BODY_MAGIC && b->state == BODY_ASKING);
 	b->auth = NULL;
+	b->check = NULL;
 	switch (verdict) {
 	case AUTH_ACCEPTED:
 		b->user_id = user->id;
@@ -391,8 +397,69 @@ http_body_no_credential(bool drp, const char *cookie)
 	return cookie != NULL ? &http_body_cookies : &http_body_drp_no_token;
 }
 
+/* The value of this header; NULL when the line is not of that name. The caller releases it. */
+static char *
+http_body_line_value(const char *line, const char *name)
+{
+	size_t len = strlen(name);
+	const char *value;
+
+	if (strncasecmp(line, name, len) != 0 || line[len] != ':')
+		return NULL;
+	value = line + len + 1 + strspn(line + len + 1, " \t");
+	return mem_strndup(value, strcspn(value, "\r\n"));
+}
+
+/* Of the first header of this name among the lines; NULL when there is none. The caller releases it. */
+static char *
+http_body_header(const char *lines, const char *name)
+{
+	char *value = NULL;
+
+	for (const char *line = lines; line != NULL && value == NULL; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		value = http_body_line_value(line, name);
+	}
+	return value;
+}
+
+/* Those that tell the client's address, if a proxy has written them. */
 static void
-http_body_ask(struct http_body *b, const char *authorization, const char *cookie, const char *query)
+http_body_read_forwarded(const char *lines, struct evkeyvalq *headers)
+{
+	static const char name[] = "X-Forwarded-For";
+
+	for (const char *line = strchr(lines, '\n'); line != NULL; line = strchr(line, '\n')) {
+		char *value = http_body_line_value(++line, name);
+
+		if (value != NULL)
+			evhttp_add_header(headers, name, value);
+		free(value);
+	}
+}
+
+static void
+http_body_ask_about(struct http_body *b, const struct credential *credential, const char *head)
+{
+	struct evkeyvalq headers;
+
+	http_body_enter(b, BODY_ASKING);
+	b->password = credential->kind == CREDENTIAL_PASSWORD;
+	if (!b->password) {
+		b->auth = auth_authenticate(credential, http_body_on_auth, b);
+		return;
+	}
+	TAILQ_INIT(&headers);
+	http_body_read_forwarded(head, &headers);
+	b->check = http_password_check(http_body_connection(b), &headers, credential, http_body_on_auth, b);
+	evhttp_clear_headers(&headers);
+	if (b->check == NULL)
+		http_body_refuse_with(b, &http_body_crowded);
+}
+
+static void
+http_body_ask(
+    struct http_body *b, const char *head, const char *authorization, const char *cookie, const char *query)
 {
 	bool drp = b->api == BODY_API_DRP;
 	char *token = http_query_value(query, "token"),
@@ -405,9 +472,7 @@ http_body_ask(struct http_body *b, const char *authorization, const char *cookie
 	if (credential.kind == CREDENTIAL_NONE || credential.kind == CREDENTIAL_MALFORMED) {
 		http_body_refuse_with(b, http_body_no_credential(drp, cookie));
 	} else {
-		http_body_enter(b, BODY_ASKING);
-		b->password = credential.kind == CREDENTIAL_PASSWORD;
-		b->auth = auth_authenticate(&credential, http_body_on_auth, b);
+		http_body_ask_about(b, &credential, head);
 	}
 	credential_clear(&credential);
 	free(token);
@@ -415,25 +480,6 @@ http_body_ask(struct http_body *b, const char *authorization, const char *cookie
 }
 
 /* ---- the head ---- */
-
-/* The value of the first header of this name among the lines; NULL when there is none. The caller releases
- * it. */
-static char *
-http_body_header(const char *lines, const char *name)
-{
-	size_t len = strlen(name);
-
-	for (const char *line = lines; line != NULL; line = strchr(line, '\n')) {
-		const char *value;
-
-		line += *line == '\n';
-		if (strncasecmp(line, name, len) != 0 || line[len] != ':')
-			continue;
-		value = line + len + 1 + strspn(line + len + 1, " \t");
-		return mem_strndup(value, strcspn(value, "\r\n"));
-	}
-	return NULL;
-}
 
 /* The URI of a request line "METHOD URI HTTP/1.x"; NULL when it is none. The caller releases it. */
 static struct evhttp_uri *
@@ -502,7 +548,7 @@ http_body_judge_big(struct http_body *b, const char *head, const char *query)
 	else if (b->length > (size_t)conf.max_publish_bytes)
 		http_body_refuse_with(b, &http_body_too_large);
 	else
-		http_body_ask(b, authorization, cookie, query);
+		http_body_ask(b, head, authorization, cookie, query);
 	free(authorization);
 	free(cookie);
 }
@@ -664,6 +710,8 @@ http_body_free(struct http_body *b)
 	loop_task_cancel(&b->refuse);
 	if (b->auth != NULL)
 		auth_cancel(b->auth);
+	if (b->check != NULL)
+		http_password_cancel(b->check);
 	if (b->timer != NULL)
 		event_free(b->timer);
 	http_body_drop_head(b);

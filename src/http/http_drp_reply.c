@@ -60,8 +60,7 @@ http_drp_reply_error(struct evhttp_request *req, int status, const char *reason,
 		http_drp_reply_unauthorized(req);
 		return;
 	}
-	if (status == HTTP_SERVUNAVAIL)
-		evhttp_add_header(evhttp_request_get_output_headers(req), "Retry-After", "2");
+	http_add_retry_after(req, status);
 	json =
 	    http_drp_error_json(status, model, key, type != NULL ? type : http_request_method(req), message);
 	http_reply_json(req, status, reason, json);

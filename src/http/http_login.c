@@ -2,15 +2,16 @@
  * Requests on their way to their users.
  *
  * A connection leaves evhttp like this: its bufferevent is disabled and a session puts its own events on a
- * descriptor of its own, a duplicate. Then the evhttp_connection is freed; it would shut the connection down, so
- * /dev/null takes the place of its descriptor first. Under TLS it stays, for its bufferevent owns OpenSSL's
- * state, and is freed with the session: evhttp closes the socket then. While a request is in our hands evhttp does not read, so a client that hangs up
- * while the database is asked is noticed by its session; http_login_on_gone() is for a connection that
- * evhttp itself gives up meanwhile.
+ * descriptor of its own, a duplicate. Then the evhttp_connection is freed; it would shut the connection down,
+ * so /dev/null takes the place of its descriptor first. Under TLS OpenSSL's state is taken over as well.
+ * Where there is no descriptor left the evhttp_connection stays, and is freed with the session. While a
+ * request is in our hands evhttp does not read, so a client that hangs up while the database is asked is
+ * noticed by its session; http_login_on_gone() is for a connection that evhttp itself gives up meanwhile.
  */
 #include "config.h"
 #include "http/http_login.h"
 #include "client/auth.h"
+#include "client/auth_cache.h"
 #include "client/credential.h"
 #include "client/session.h"
 #include "core/conf.h"
@@ -19,8 +20,10 @@
 #include "core/mem.h"
 #include "core/metrics.h"
 #include "http/http_drp_reply.h"
+#include "http/http_password.h"
 #include "http/http_remote.h"
 #include "http/http_request.h"
+#include "http/tls_server.h"
 #include "relay/stream.h"
 
 #include <assert.h>
@@ -51,11 +54,13 @@ struct http_login {
 	const struct http_login_ops *ops;
 	void *arg;
 	struct auth_request *auth;
+	struct http_password *password; /* instead of auth */
 	struct credential credential;
 	char *peer;
 	int64_t user_id, token_id;
 	char *user_name;    /* NULL: not known yet */
 	int64_t expires_ms; /* by the loop's clock; -1: never */
+	uint64_t asked;     /* a version of auth_cache.h */
 };
 
 static TAILQ_HEAD(, http_login) http_logins = TAILQ_HEAD_INITIALIZER(http_logins);
@@ -84,6 +89,7 @@ http_login_new(struct evhttp_request *req, const struct http_login_ops *ops, voi
 	l->peer = http_remote_address(req);
 	TAILQ_INSERT_TAIL(&http_logins, l, entry);
 	http_login_count++;
+	metrics[METRIC_LOGINS_PENDING]++;
 	return l;
 }
 
@@ -92,10 +98,13 @@ http_login_release(struct http_login *l)
 {
 	TAILQ_REMOVE(&http_logins, l, entry);
 	http_login_count--;
+	metrics[METRIC_LOGINS_PENDING]--;
 	if (l->ops->ended != NULL)
 		l->ops->ended(l->arg);
 	if (l->auth != NULL)
 		auth_cancel(l->auth);
+	if (l->password != NULL)
+		http_password_cancel(l->password);
 	credential_clear(&l->credential);
 	l->magic = 0;
 	free(l->user_name);
@@ -165,6 +174,12 @@ http_login_close(void *carrier)
 	close((int)(intptr_t)carrier);
 }
 
+static void
+http_login_close_tls(void *carrier)
+{
+	tls_server_close(carrier);
+}
+
 /* Its descriptor stands for nothing any more: evhttp is going to shut it down. */
 static void
 http_login_free_shell(void *arg)
@@ -187,13 +202,18 @@ http_login_take_socket(struct http_login *l, bool deflate)
 	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
 	struct transport transport = {bufferevent_getfd(bev), bufferevent_openssl_get_ssl(bev), NULL};
 	struct session_socket sock = {transport, evcon, http_login_free_carrier, deflate};
-	int on = 1, own = transport.ssl == NULL ? fcntl(transport.fd, F_DUPFD_CLOEXEC, 0) : -1;
+	int on = 1, own = fcntl(transport.fd, F_DUPFD_CLOEXEC, 0);
 
-	if (own >= 0) {
+	if (own >= 0 && transport.ssl != NULL) {
+		tls_server_take(transport.ssl, own);
+		sock = (struct session_socket){
+		    {own, transport.ssl, NULL}, transport.ssl, http_login_close_tls, deflate};
+	} else if (own >= 0) {
 		sock = (struct session_socket){
 		    {own, NULL, NULL}, (void *)(intptr_t)own, http_login_close, deflate};
-		loop_release(http_login_free_shell, evcon);
 	}
+	if (own >= 0)
+		loop_release(http_login_free_shell, evcon);
 	evhttp_connection_set_closecb(evcon, NULL, NULL);
 	http_remote_forget(bev);
 	bufferevent_disable(bev, EV_READ | EV_WRITE);
@@ -210,7 +230,7 @@ http_login_take_user(struct http_login *l)
 	    l->expires_ms < 0 ? -1
 	    : left_ms < 0     ? 0
 			      : left_ms,
-	    l->credential};
+	    l->credential, l->user_id != SESSION_PEER_ID && auth_cache_has_changed(l->user_id, l->asked)};
 
 	l->credential = (struct credential){.kind = CREDENTIAL_NONE};
 	return user;
@@ -257,7 +277,8 @@ http_login_end(struct http_login *l)
 static void
 http_login_refuse_drp(struct http_login *l, int status, const char *reason, const char *line)
 {
-	bool password = status == 403 && l->credential.kind == CREDENTIAL_PASSWORD;
+	bool password =
+	    (status == 403 || status == HTTP_PASSWORD_STATUS) && l->credential.kind == CREDENTIAL_PASSWORD;
 
 	evhttp_connection_set_closecb(evhttp_request_get_connection(l->req), NULL, NULL);
 	http_drp_reply_error(l->req, status, reason, password ? "users" : "system", "",
@@ -284,8 +305,7 @@ http_login_refuse(struct http_login *l, int status, const char *reason, const ch
 	}
 	if (status == 401)
 		evhttp_add_header(headers, "WWW-Authenticate", "Bearer realm=\"pgrelay\"");
-	if (status == 503)
-		evhttp_add_header(headers, "Retry-After", "2");
+	http_add_retry_after(l->req, status);
 	if (evhttp_find_header(headers, "Connection") == NULL)
 		evhttp_add_header(headers, "Connection", "close");
 	evhttp_connection_set_closecb(evhttp_request_get_connection(l->req), NULL, NULL);
@@ -372,6 +392,7 @@ http_login_accept(struct http_login *l, const struct auth_user *user)
 {
 	l->user_id = user->id;
 	l->token_id = user->token_id;
+	l->asked = user->asked;
 	l->user_name = mem_strdup(user->name);
 	l->expires_ms = user->expires_ms >= 0 ? loop_now_ms() + user->expires_ms : -1;
 	if (user->application_name != NULL)
@@ -402,6 +423,7 @@ http_login_on_auth(void *arg, enum auth_verdict verdict, const struct auth_user 
 	struct http_login *l = http_login_check(arg);
 
 	l->auth = NULL;
+	l->password = NULL;
 	switch (verdict) {
 	case AUTH_ACCEPTED:
 		http_login_accept(l, user);
@@ -473,6 +495,19 @@ http_login_refuse_missing(struct http_login *l)
 		    "a token is needed: as Authorization: Bearer, as ?token= in the URL, or as a cookie");
 }
 
+static void
+http_login_ask(struct http_login *l)
+{
+	if (l->credential.kind != CREDENTIAL_PASSWORD) {
+		l->auth = auth_authenticate(&l->credential, http_login_on_auth, l);
+		return;
+	}
+	l->password = http_password_check(evhttp_request_get_connection(l->req),
+	    evhttp_request_get_input_headers(l->req), &l->credential, http_login_on_auth, l);
+	if (l->password == NULL)
+		http_login_refuse(l, HTTP_PASSWORD_STATUS, HTTP_PASSWORD_REASON, HTTP_PASSWORD_LINE);
+}
+
 void
 http_login_start(struct http_login *l)
 {
@@ -495,5 +530,5 @@ http_login_start(struct http_login *l)
 		return;
 	}
 	evhttp_connection_set_closecb(evhttp_request_get_connection(l->req), http_login_on_gone, l);
-	l->auth = auth_authenticate(&l->credential, http_login_on_auth, l);
+	http_login_ask(l);
 }

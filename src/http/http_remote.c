@@ -209,9 +209,9 @@ http_remote_expect(struct bufferevent *bev)
 
 /* False: it is the peer of the TCP connection, of which evhttp knows all. */
 static bool
-http_remote_client(struct evhttp_request *req, struct in6_addr *address, uint16_t *port)
+http_remote_is_told(struct evhttp_connection *evcon, const struct evkeyvalq *headers,
+    struct in6_addr *address, uint16_t *port)
 {
-	struct evhttp_connection *evcon = evhttp_request_get_connection(req);
 	struct http_remote *r = http_remote_find(evhttp_connection_get_bufferevent(evcon));
 
 	if (*conf.trusted_proxies == '\0' && r == NULL)
@@ -224,8 +224,26 @@ http_remote_client(struct evhttp_request *req, struct in6_addr *address, uint16_
 	}
 	if (!netset_has(http_remote_proxies(), address))
 		return r != NULL;
-	forwarded_find(evhttp_request_get_input_headers(req), http_remote_proxies(), address);
+	forwarded_find(headers, http_remote_proxies(), address);
 	return true;
+}
+
+struct in6_addr
+http_remote_client(struct evhttp_connection *evcon, const struct evkeyvalq *headers)
+{
+	struct in6_addr address = in6addr_any;
+	uint16_t port;
+
+	if (evcon != NULL && !http_remote_is_told(evcon, headers, &address, &port))
+		(void)http_remote_peer(evcon, &address, &port);
+	return address;
+}
+
+static bool
+http_remote_is_told_of(struct evhttp_request *req, struct in6_addr *address, uint16_t *port)
+{
+	return http_remote_is_told(
+	    evhttp_request_get_connection(req), evhttp_request_get_input_headers(req), address, port);
 }
 
 char *
@@ -234,7 +252,7 @@ http_remote_address(struct evhttp_request *req)
 	struct in6_addr address;
 	uint16_t port;
 
-	if (http_remote_client(req, &address, &port))
+	if (http_remote_is_told_of(req, &address, &port))
 		return netset_print_address(&address, port);
 	return http_remote_print_peer(evhttp_request_get_connection(req));
 }
@@ -246,7 +264,7 @@ http_remote_host(struct evhttp_request *req)
 	char *peer = NULL;
 	uint16_t port;
 
-	if (http_remote_client(req, &address, &port))
+	if (http_remote_is_told_of(req, &address, &port))
 		return netset_print_host(&address);
 	evhttp_connection_get_peer(evhttp_request_get_connection(req), &peer, &port);
 	return mem_strdup(peer != NULL ? peer : "?");

@@ -182,6 +182,13 @@ http_error_json(const char *line, long index)
 }
 
 void
+http_add_retry_after(struct evhttp_request *req, int status)
+{
+	if (status == 429 || status == 503)
+		evhttp_add_header(evhttp_request_get_output_headers(req), "Retry-After", "2");
+}
+
+void
 http_reply_error(struct evhttp_request *req, int status, const char *reason, const char *line, long index)
 {
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
@@ -189,8 +196,7 @@ http_reply_error(struct evhttp_request *req, int status, const char *reason, con
 
 	if (status == 401)
 		evhttp_add_header(headers, "WWW-Authenticate", "Bearer realm=\"pgrelay\"");
-	if (status == 503)
-		evhttp_add_header(headers, "Retry-After", "2");
+	http_add_retry_after(req, status);
 	http_reply_json(req, status, reason, json);
 	free(json);
 }

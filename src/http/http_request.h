@@ -31,6 +31,8 @@ void http_reply_json(struct evhttp_request *req, int status, const char *reason,
 /* An error's JSON: {"error": line, "index": index}, without the index where it is negative. The caller
  * releases it with free(). */
 char *http_error_json(const char *line, long index);
+/* With 429 and 503: when to come again. */
+void http_add_retry_after(struct evhttp_request *req, int status);
 /* Answers with it. */
 void http_reply_error(
     struct evhttp_request *req, int status, const char *reason, const char *line, long index);

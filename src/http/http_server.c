@@ -14,6 +14,7 @@
 #include "http/http_drp_reply.h"
 #include "http/http_greeting.h"
 #include "http/http_login.h"
+#include "http/http_password.h"
 #include "http/http_peer.h"
 #include "http/http_publish.h"
 #include "http/http_remote.h"
@@ -37,8 +38,12 @@
 #include <sys/socket.h>
 
 #define HTTP_MAX_LISTENERS  16
-#define HTTP_BACKLOG        1024
+#define HTTP_BACKLOG        65535 /* the system's own bound is less, net.core.somaxconn */
 #define HTTP_ACCEPT_PAUSE_S 1
+/* Where thousands come at once they are taken in the order in which they came, so many before the others'
+ * turn. A handshake under TLS is as much work as several without. */
+#define HTTP_PORTION     128
+#define HTTP_PORTION_TLS 8 /* what one counts for */
 
 static struct {
 	struct evhttp *evhttp, *evhttp_tls; /* the latter NULL: no TLS */
@@ -47,7 +52,9 @@ static struct {
 		struct evhttp_bound_socket *bound;
 	} listeners[HTTP_MAX_LISTENERS];
 	int listener_count;
-	struct event *resume;
+	struct event *resume; /* pending while accepting pauses */
+	int accepted;         /* of this portion */
+	struct loop_task next_portion;
 	char *address;
 	bool stopping;
 	const struct http_server_ops *ops;
@@ -237,10 +244,57 @@ http_server_on_request(struct evhttp_request *req, void *arg)
 /* ---- listening ---- */
 
 static void
+http_server_accept(bool on)
+{
+	for (int i = 0; i < http_server.listener_count; i++) {
+		struct evconnlistener *listener =
+		    evhttp_bound_socket_get_listener(http_server.listeners[i].bound);
+
+		if (on)
+			evconnlistener_enable(listener);
+		else
+			evconnlistener_disable(listener);
+	}
+}
+
+static void
 http_server_on_resume(evutil_socket_t fd, short what, void *arg)
 {
-	for (int i = 0; i < http_server.listener_count; i++)
-		evconnlistener_enable(evhttp_bound_socket_get_listener(http_server.listeners[i].bound));
+	http_server_accept(true);
+}
+
+/* At the end of the turn. */
+static void
+http_server_on_portion(void *arg)
+{
+	http_server.accepted = 0;
+	if (!event_pending(http_server.resume, EV_TIMEOUT, NULL))
+		http_server_accept(true);
+}
+
+/* libevent goes on accepting until nobody waits, or the listener is disabled. */
+static void
+http_server_count_accepted(int weight)
+{
+	http_server.accepted += weight;
+	if (http_server.accepted < HTTP_PORTION)
+		return;
+	http_server_accept(false);
+	loop_task_queue(&http_server.next_portion);
+}
+
+static struct bufferevent *
+http_server_on_connection(struct event_base *base, void *arg)
+{
+	http_server_count_accepted(1);
+	return http_greeting_new(base, arg);
+}
+
+static struct bufferevent *
+http_server_on_connection_tls(struct event_base *base, void *arg)
+{
+	http_server_count_accepted(HTTP_PORTION_TLS);
+	return http_greeting_new_tls(base, arg);
 }
 
 /* Out of descriptors or memory: trying at once again would only burn the processor. */
@@ -252,8 +306,7 @@ http_server_on_accept_error(struct evconnlistener *listener, void *arg)
 	metrics[METRIC_ACCEPT_PAUSES_TOTAL]++;
 	log_warning("http", "could not accept a connection: %s; pausing for %d s", strerror(errno),
 	    HTTP_ACCEPT_PAUSE_S);
-	for (int i = 0; i < http_server.listener_count; i++)
-		evconnlistener_disable(evhttp_bound_socket_get_listener(http_server.listeners[i].bound));
+	http_server_accept(false);
 	event_add(http_server.resume, &tv);
 }
 
@@ -413,9 +466,10 @@ http_server_start(const struct http_server_ops *ops, char **error)
 	http_server.resume = evtimer_new(loop_base(), http_server_on_resume, NULL);
 	if (http_server.resume == NULL)
 		log_fatal("out of memory");
-	http_server.evhttp = http_server_new_evhttp(http_greeting_new);
+	loop_task_init(&http_server.next_portion, http_server_on_portion, NULL);
+	http_server.evhttp = http_server_new_evhttp(http_server_on_connection);
 	if (*conf.listen_tls != '\0')
-		http_server.evhttp_tls = http_server_new_evhttp(http_greeting_new_tls);
+		http_server.evhttp_tls = http_server_new_evhttp(http_server_on_connection_tls);
 	if (!http_server_listen_all(error))
 		return false;
 	http_server_on_resume(-1, 0, NULL);
@@ -448,6 +502,7 @@ http_server_stop(void)
 {
 	http_server.stopping = true;
 	http_login_refuse_all();
+	loop_task_cancel(&http_server.next_portion);
 	event_del(http_server.resume);
 	for (int i = 0; i < http_server.listener_count; i++)
 		evhttp_del_accept_socket(http_server.listeners[i].evhttp, http_server.listeners[i].bound);
@@ -458,6 +513,7 @@ void
 http_server_free(void)
 {
 	http_greeting_free_all();
+	http_password_free_all();
 	evhttp_free(http_server.evhttp);
 	if (http_server.evhttp_tls != NULL)
 		evhttp_free(http_server.evhttp_tls);

@@ -76,11 +76,22 @@ http_sse_open(struct http_sse *e, const struct topic *patterns, size_t count)
 }
 
 static void
-http_sse_on_groups(void *arg, bool known, const struct topic *patterns, size_t count)
+http_sse_refuse_too_many(struct http_sse *e)
+{
+	char *error = groups_too_many();
+
+	http_login_refuse(e->login, 400, "Bad Request", error);
+	free(error);
+}
+
+static void
+http_sse_on_groups(void *arg, enum groups_outcome outcome, const struct topic *patterns, size_t count)
 {
 	struct http_sse *e = arg;
 
-	if (!known)
+	if (outcome == GROUPS_TOO_MANY)
+		http_sse_refuse_too_many(e);
+	else if (outcome == GROUPS_UNKNOWN)
 		http_login_refuse(
 		    e->login, 503, "Service Unavailable", "the database cannot be asked now; try again");
 	else if (groups_count(e->groups) == 0)

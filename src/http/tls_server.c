@@ -6,10 +6,14 @@
 #include "core/mem.h"
 #include "core/metrics.h"
 
+#include <errno.h>
+#include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #ifndef SSL_OP_IGNORE_UNEXPECTED_EOF
 #define SSL_OP_IGNORE_UNEXPECTED_EOF 0 /* OpenSSL 1.1.1 knows no other way */
@@ -137,6 +141,158 @@ tls_server_new(void)
 		log_fatal("out of memory");
 	SSL_set_accept_state(ssl);
 	return ssl;
+}
+
+/* ---- connections that are taken over ---- */
+
+/*
+ * Instead of OpenSSL's own BIO for sockets. A bufferevent closes, when it goes, the descriptor that this one
+ * gives as its. And what the socket does not take waits here, so that OpenSSL need not keep the record that it
+ * was, nor the caller its octets.
+ */
+struct tls_socket {
+	int fd, former_fd;
+	bool ended;
+	uint8_t *rest; /* of the last record; NULL: none */
+	size_t rest_len;
+};
+
+static int
+tls_socket_result(BIO *bio, ssize_t n, int retry)
+{
+	BIO_clear_retry_flags(bio);
+	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+		BIO_set_flags(bio, retry | BIO_FLAGS_SHOULD_RETRY);
+	return (int)n;
+}
+
+static ssize_t
+tls_socket_send(const struct tls_socket *s, const void *octets, size_t len)
+{
+	return send(s->fd, octets, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* 1, or -1: something waits still, or errno tells more. */
+static int
+tls_socket_flush(BIO *bio)
+{
+	struct tls_socket *s = BIO_get_data(bio);
+	ssize_t n;
+
+	BIO_clear_retry_flags(bio);
+	while (s->rest_len > 0) {
+		n = tls_socket_send(s, s->rest, s->rest_len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return tls_socket_result(bio, n, BIO_FLAGS_WRITE);
+		s->rest_len -= (size_t)n;
+		memmove(s->rest, s->rest + n, s->rest_len);
+	}
+	free(s->rest);
+	s->rest = NULL;
+	return 1;
+}
+
+static int
+tls_socket_write(BIO *bio, const char *octets, int len)
+{
+	struct tls_socket *s = BIO_get_data(bio);
+	ssize_t n;
+
+	if (tls_socket_flush(bio) < 0)
+		return -1;
+	n = tls_socket_send(s, octets, (size_t)len);
+	if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+		return -1;
+	if (n < len) {
+		s->rest_len = (size_t)(n < 0 ? len : len - n);
+		s->rest = mem_alloc(s->rest_len);
+		memcpy(s->rest, octets + len - s->rest_len, s->rest_len);
+	}
+	return len;
+}
+
+static int
+tls_socket_read(BIO *bio, char *buf, int size)
+{
+	struct tls_socket *s = BIO_get_data(bio);
+	ssize_t n = recv(s->fd, buf, (size_t)size, MSG_DONTWAIT);
+
+	s->ended = n == 0;
+	return tls_socket_result(bio, n, BIO_FLAGS_READ);
+}
+
+static long
+tls_socket_control(BIO *bio, int command, long number, void *arg)
+{
+	const struct tls_socket *s = BIO_get_data(bio);
+
+	switch (command) {
+	case BIO_C_GET_FD:
+		return s->former_fd;
+	case BIO_CTRL_EOF:
+		return s->ended;
+	case BIO_CTRL_FLUSH:
+		return tls_socket_flush(bio);
+	case BIO_CTRL_WPENDING:
+		return (long)s->rest_len;
+	default:
+		return 0;
+	}
+}
+
+static int
+tls_socket_destroy(BIO *bio)
+{
+	struct tls_socket *s = BIO_get_data(bio);
+
+	free(s->rest);
+	free(s);
+	return 1;
+}
+
+/* It is never released: bufferevents are freed after everything else. */
+static const BIO_METHOD *
+tls_socket_method(void)
+{
+	static BIO_METHOD *method;
+
+	if (method != NULL)
+		return method;
+	method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "connection");
+	if (method == NULL)
+		log_fatal("out of memory");
+	BIO_meth_set_write(method, tls_socket_write);
+	BIO_meth_set_read(method, tls_socket_read);
+	BIO_meth_set_ctrl(method, tls_socket_control);
+	BIO_meth_set_destroy(method, tls_socket_destroy);
+	return method;
+}
+
+void
+tls_server_take(SSL *ssl, int fd)
+{
+	struct tls_socket *s = mem_alloc(sizeof(*s));
+	BIO *bio = BIO_new(tls_socket_method());
+
+	if (bio == NULL)
+		log_fatal("out of memory");
+	*s = (struct tls_socket){.fd = fd, .former_fd = SSL_get_fd(ssl)};
+	BIO_set_data(bio, s);
+	BIO_set_init(bio, 1);
+	SSL_set_bio(ssl, bio, bio);
+	SSL_up_ref(ssl);
+}
+
+void
+tls_server_close(SSL *ssl)
+{
+	const struct tls_socket *s = BIO_get_data(SSL_get_wbio(ssl));
+	int fd = s->fd;
+
+	SSL_free(ssl);
+	close(fd);
 }
 
 void

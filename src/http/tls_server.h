@@ -13,6 +13,12 @@ typedef struct ssl_st SSL; /* OpenSSL's */
 bool tls_server_load(char **error) __attribute__((warn_unused_result));
 /* Of one connection, which is to be accepted; after tls_server_load(). The caller owns it. */
 SSL *tls_server_new(void);
+/*
+ * Takes a connection that is up over from its bufferevent, which may be freed then and closes its own
+ * descriptor. Octets go by fd, a duplicate of that one, from now on. tls_server_close() releases both.
+ */
+void tls_server_take(SSL *ssl, int fd);
+void tls_server_close(SSL *ssl);
 /* Counts a handshake that failed; error is OpenSSL's, 0 when it has none. peer stands in the log. */
 void tls_server_count_failure(const char *peer, unsigned long error);
 void tls_server_free(void);

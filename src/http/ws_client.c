@@ -12,6 +12,7 @@
 #include "core/log.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "core/metrics.h"
 #include "http/tls.h"
 #include "http/ws.h"
 
@@ -560,6 +561,26 @@ ws_client_new_buffers(struct ws_client *c)
 	return bev;
 }
 
+static void
+ws_client_on_output(struct evbuffer *out, const struct evbuffer_cb_info *change, void *arg)
+{
+	metrics[METRIC_QUEUE_MEMORY_BYTES] += (double)change->n_added - (double)change->n_deleted;
+}
+
+static void
+ws_client_free_buffers(struct ws_client *c)
+{
+	struct evbuffer *out;
+
+	if (c->bev == NULL)
+		return;
+	out = bufferevent_get_output(c->bev);
+	evbuffer_remove_cb(out, ws_client_on_output, NULL);
+	metrics[METRIC_QUEUE_MEMORY_BYTES] -= (double)evbuffer_get_length(out);
+	bufferevent_free(c->bev);
+	c->bev = NULL;
+}
+
 /* To the next address. */
 static void
 ws_client_connect(struct ws_client *c)
@@ -567,11 +588,11 @@ ws_client_connect(struct ws_client *c)
 	const struct addrinfo *address = c->next_address;
 
 	c->next_address = address->ai_next;
-	if (c->bev != NULL)
-		bufferevent_free(c->bev);
+	ws_client_free_buffers(c);
 	c->bev = ws_client_new_buffers(c);
 	if (c->bev == NULL)
 		log_fatal("could not make a connection's buffers");
+	evbuffer_add_cb(bufferevent_get_output(c->bev), ws_client_on_output, NULL);
 	bufferevent_set_max_single_read(c->bev, WS_CLIENT_READ_MAX);
 	bufferevent_setcb(c->bev, ws_client_on_read, ws_client_on_written, ws_client_on_event, c);
 	ws_client_enter(c, WS_CLIENT_CONNECTING);
@@ -630,8 +651,7 @@ ws_client_release(void *ptr)
 {
 	struct ws_client *c = ptr;
 
-	if (c->bev != NULL)
-		bufferevent_free(c->bev);
+	ws_client_free_buffers(c);
 	ws_free(c->ws);
 	if (c->addresses != NULL)
 		freeaddrinfo(c->addresses);

@@ -1,6 +1,6 @@
 /*
  * The LISTEN session. DOWN -> SUBSCRIBING (LISTEN sent) -> DEAF (committed, not proven) -> PROVEN (our
- * heartbeat came back). How much is handed on in one loop turn is bounded; libpq keeps the rest.
+ * heartbeat came back). What comes faster than clients are written to waits in the socket.
  */
 #include "config.h"
 #include "pg/pg_listen.h"
@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LISTEN_TURN_NOTIFICATIONS 64
+#define LISTEN_BUFFER_BYTES 65536 /* of libpq's, for what comes in */
 /*
  * A snapshot of thousands of transactions would not fit into a NOTIFY; pg_walfile_name() begins with the
  * timeline. The message, which nobody reads, makes the commit wait for its WAL: what a marker's snapshot sees
@@ -97,9 +97,11 @@ pg_listen_on_up(void *arg, PGconn *conn)
 	struct pg_listen *l = arg;
 	char *events = PQescapeIdentifier(conn, conf.channel, strlen(conf.channel));
 	char *heartbeats = PQescapeIdentifier(conn, conf.heartbeat_channel, strlen(conf.heartbeat_channel));
-	char *sql = mem_printf(
-	    "SET synchronous_commit = on; LISTEN %s; LISTEN %s; SELECT pg_catalog.pg_backend_pid()", events,
-	    heartbeats);
+	/* for a row that is so long libpq makes its buffer so long, and keeps it: a burst takes fewer system
+	 * calls */
+	char *sql = mem_printf("SET synchronous_commit = on; LISTEN %s; LISTEN %s; "
+			       "SELECT pg_catalog.pg_backend_pid(), pg_catalog.repeat(' ', %d)",
+	    events, heartbeats, LISTEN_BUFFER_BYTES);
 
 	pg_listen_enter(l, LISTEN_SUBSCRIBING);
 	pg_listen_sent(l, PQsendQuery(conn, sql) == 1);
@@ -176,52 +178,72 @@ pg_listen_take_results(struct pg_listen *l, PGconn *conn)
 	return true;
 }
 
-/*
- * What has come meanwhile is read as well: the more a turn brings, the fewer writes its clients need. That nothing has
- * come costs one system call. Where it fails the session's state tells, and pg_session looks at that.
- */
-static PGnotify *
-pg_listen_next(PGconn *conn, bool read)
+/* Until the clients have been written to. Meanwhile nothing is read: libpq would hold it all. */
+static void
+pg_listen_wait(struct pg_listen *l)
 {
-	PGnotify *notify = PQnotifies(conn);
-
-	if (notify == NULL && read && PQconsumeInput(conn))
-		notify = PQnotifies(conn);
-	return notify;
+	pg_session_pause(l->session, true);
+	loop_task_queue(&l->drain);
 }
 
-/* Results first: notifications that libpq swallows while reading one raise no event of their own. */
-static void
-pg_listen_take(struct pg_listen *l, bool read)
+/* What libpq has, as far as the share of this pass goes; returns how many. */
+static size_t
+pg_listen_take_notifications(struct pg_listen *l, PGconn *conn)
 {
-	PGconn *conn = pg_session_conn(l->session);
 	PGnotify *notify;
+	size_t n = 0;
 
-	if (conn == NULL || !pg_listen_take_results(l, conn))
-		return;
-	for (int i = 0; i < LISTEN_TURN_NOTIFICATIONS; i++) {
-		notify = pg_listen_next(conn, read);
-		if (notify == NULL)
-			return;
-		if (i == 0)
+	while ((n == 0 || !loop_share_is_used()) && (notify = PQnotifies(conn)) != NULL) {
+		if (n++ == 0)
 			l->heard_ms =
 			    loop_now_ms(); /* our heartbeat may be far behind in a long transaction's */
 		pg_listen_hand_on(l, notify);
 		PQfreemem(notify);
 	}
-	loop_task_queue(&l->drain);
+	return n;
+}
+
+/*
+ * Results first: notifications that libpq swallows while reading one raise no event of their own. What comes
+ * meanwhile is read as well: the more a turn brings, the fewer writes its clients need. That nothing has come
+ * costs one system call. Where reading fails, it fails again when pg_session next does it.
+ */
+static void
+pg_listen_take(struct pg_listen *l, bool read)
+{
+	PGconn *conn = pg_session_conn(l->session);
+	size_t n;
+
+	if (conn == NULL)
+		return;
+	do {
+		if (read)
+			(void)PQconsumeInput(conn);
+		read = true;
+		if (!pg_listen_take_results(l, conn))
+			return;
+		n = pg_listen_take_notifications(l, conn);
+		if (n > 0 && loop_share_is_used()) {
+			pg_listen_wait(l);
+			return;
+		}
+	} while (n > 0);
+	pg_session_pause(l->session, false);
 }
 
 static void
 pg_listen_drain(void *arg)
 {
-	pg_listen_take(arg, false);
+	pg_listen_take(arg, true);
 }
 
 static void
 pg_listen_on_input(void *arg, PGconn *conn)
 {
-	pg_listen_take(arg, true);
+	if (loop_is_behind())
+		pg_listen_wait(arg);
+	else
+		pg_listen_take(arg, false);
 }
 
 static const struct pg_session_ops pg_listen_session_ops = {
@@ -266,6 +288,8 @@ pg_listen_excuse(struct pg_listen *l)
 void
 pg_listen_check(struct pg_listen *l)
 {
+	if (loop_task_is_queued(&l->drain))
+		l->heard_ms = loop_now_ms(); /* it is we who are late */
 	if (l->state == LISTEN_DOWN || loop_now_ms() - l->heard_ms <= conf.probe_timeout_ms)
 		return;
 	metrics[METRIC_LISTEN_DEAF_TOTAL]++;

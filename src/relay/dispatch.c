@@ -1,16 +1,17 @@
 /*
- * From a record to the history and the hub. Events of one topic in a row are a run: they go to the same members, who are
- * looked for, and touched, once. Invariant: the run's payloads are there until dispatch_flush(), which comes at the end of
- * a payload at the latest.
+ * From a record to the history and the hub. Events of one topic in a row are a run: they go to the same
+ * members, who are looked for, and touched, once. What comes in a row goes into the history as one piece,
+ * wanted or not. Invariants: until dispatch_flush(), which comes at the end of a payload at the latest, the
+ * records are there, and no patterns change.
  */
 #include "config.h"
 #include "relay/dispatch.h"
-#include "client/session.h"
 #include "core/log.h"
 #include "core/metrics.h"
 #include "core/rfc3339.h"
 #include "relay/history.h"
 #include "relay/hub.h"
+#include "relay/recent.h"
 #include "relay/ticket.h"
 
 #include <string.h>
@@ -19,10 +20,29 @@
 #define DISPATCH_RUN_MAX     64
 
 static struct {
+	bool open;
+	bool wanted; /* else nothing is gathered */
 	struct topic topic;
+	struct hub_match match;
 	struct msg msgs[DISPATCH_RUN_MAX];
 	size_t count;
+	bool tickets; /* some of them are */
 } dispatch_run;
+
+static struct {
+	struct slice records; /* not yet in the history */
+	size_t count;
+	uint64_t xid;
+} dispatch_row;
+
+static struct ticket *
+dispatch_make_ticket(const struct record *r)
+{
+	struct ticket *t = ticket_new(r->id, &r->topic, r->payload_octets, r->sha256.ptr, r->origin);
+
+	ticket_set_time(t, r->time_us);
+	return t;
+}
 
 static void
 dispatch_make_msg(struct msg *msg, const struct record *r)
@@ -31,12 +51,8 @@ dispatch_make_msg(struct msg *msg, const struct record *r)
 	    .id = r->id,
 	    .time_us = r->time_us,
 	    .payload = r->payload,
-	    .logged = r->logged};
-
-	if (r->kind == RECORD_TICKET) {
-		msg->ticket = ticket_new(r->id, &r->topic, r->payload_octets, r->sha256.ptr, r->origin);
-		ticket_set_time(msg->ticket, r->time_us);
-	}
+	    .logged = r->logged,
+	    .ticket = r->kind == RECORD_TICKET ? dispatch_make_ticket(r) : NULL};
 }
 
 static void
@@ -47,18 +63,71 @@ dispatch_msg_done(struct msg *msg)
 	msg_done(msg);
 }
 
-void
-dispatch_flush(void)
+static void
+dispatch_begin(const struct record *r)
+{
+	dispatch_run.open = true;
+	dispatch_run.tickets = false;
+	dispatch_run.topic = r->topic;
+	dispatch_run.wanted = hub_match(&r->topic, &dispatch_run.match);
+	if (!dispatch_run.wanted && r->recent != NULL)
+		r->recent->unwanted = hub_version();
+}
+
+static void
+dispatch_deliver_run(void)
 {
 	size_t count = dispatch_run.count;
+	struct msg_run run;
 
+	dispatch_run.open = false;
 	if (count == 0)
 		return;
 	dispatch_run.count = 0;
-	if (hub_deliver_run(dispatch_run.msgs, count) == 0)
+	msg_run_init(&run, dispatch_run.msgs, count, !dispatch_run.tickets);
+	if (hub_deliver_run(&dispatch_run.match, &run) == 0)
 		metrics[METRIC_EVENTS_UNWANTED_TOTAL] += (double)count;
 	for (size_t i = 0; i < count; i++)
 		dispatch_msg_done(&dispatch_run.msgs[i]);
+}
+
+static void
+dispatch_keep_row(void)
+{
+	if (dispatch_row.count > 0)
+		history_add(dispatch_row.records, dispatch_row.count, dispatch_row.xid);
+	dispatch_row.count = 0;
+}
+
+void
+dispatch_flush(void)
+{
+	dispatch_keep_row();
+	dispatch_deliver_run();
+}
+
+/* For those who come back. */
+static void
+dispatch_keep(const struct record *r, uint64_t xid)
+{
+	struct slice *row = &dispatch_row.records;
+
+	if (dispatch_row.count > 0 && dispatch_row.xid == xid && row->ptr + row->len + 1 == r->line.ptr) {
+		row->len += 1 + r->line.len;
+		dispatch_row.count++;
+		return;
+	}
+	dispatch_keep_row();
+	*row = r->line;
+	dispatch_row.count = 1;
+	dispatch_row.xid = xid;
+}
+
+static void
+dispatch_keep_ticket(const struct msg *msg, const struct record *r, uint64_t xid)
+{
+	dispatch_keep_row();
+	history_add_ticket(r, xid, msg->ticket);
 }
 
 static bool
@@ -72,30 +141,57 @@ dispatch_continues(const struct topic *t)
 {
 	const struct topic *run = &dispatch_run.topic;
 
-	return dispatch_run.count > 0 && dispatch_run.count < DISPATCH_RUN_MAX &&
+	return dispatch_run.open && dispatch_run.count < DISPATCH_RUN_MAX &&
 	       dispatch_part_is(run->key, t->key) && dispatch_part_is(run->action, t->action) &&
 	       dispatch_part_is(run->type, t->type);
 }
 
-/* A server-sent event tells the position that is reached with it, so it goes out at once. */
-void
-dispatch_event(const struct record *r, uint64_t xid)
+static void
+dispatch_gather(const struct record *r, uint64_t xid, const struct position *position)
 {
-	struct msg *msg;
+	struct msg *msg = &dispatch_run.msgs[dispatch_run.count++];
 
-	if (!dispatch_continues(&r->topic)) {
-		dispatch_flush();
-		dispatch_run.topic = r->topic;
-	}
-	msg = &dispatch_run.msgs[dispatch_run.count++];
 	dispatch_make_msg(msg, r);
 	msg->topic = &dispatch_run.topic;
 	msg->xid = xid;
+	msg->place = position_place(position);
+	if (msg->ticket == NULL)
+		return;
+	dispatch_run.tickets = true;
+	dispatch_keep_ticket(msg, r, xid);
+}
+
+static bool
+dispatch_is_unwanted(const struct record *r)
+{
+	return r->recent != NULL && r->recent->unwanted == hub_version() && r->kind == RECORD_EVENT;
+}
+
+static void
+dispatch_to_all(const struct record *r, uint64_t xid, const struct position *position)
+{
+	if (!dispatch_continues(&r->topic)) {
+		dispatch_deliver_run();
+		dispatch_begin(r);
+	}
+	if (!dispatch_run.wanted && r->kind == RECORD_EVENT) {
+		metrics[METRIC_EVENTS_UNWANTED_TOTAL]++;
+		return;
+	}
+	dispatch_gather(r, xid, position);
+}
+
+void
+dispatch_event(const struct record *r, uint64_t xid, const struct position *position)
+{
 	metrics[METRIC_EVENTS_TOTAL]++;
 	metrics[METRIC_TICKETS_TOTAL] += r->kind == RECORD_TICKET;
-	history_add(msg);
-	if (session_any_stream())
-		dispatch_flush();
+	if (r->kind == RECORD_EVENT)
+		dispatch_keep(r, xid);
+	if (dispatch_is_unwanted(r))
+		metrics[METRIC_EVENTS_UNWANTED_TOTAL]++;
+	else
+		dispatch_to_all(r, xid, position);
 }
 
 void

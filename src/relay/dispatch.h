@@ -3,13 +3,15 @@
 #define PGRELAY_RELAY_DISPATCH_H
 
 #include "relay/event.h"
+#include "relay/position.h"
 
 /*
- * An event's or a ticket's record: into the history, and to everybody who wants it, at dispatch_flush() at the
- * latest; until then what the record points to must be there. xid is its transaction where the announcer has told it, else
- * 0.
+ * An event's or a ticket's record: into the history, and to everybody who wants it, at dispatch_flush() at
+ * the latest; until then what the record points to must be there. xid is its transaction where the announcer
+ * has told it, else
+ * 0. position is the stream's behind it; until dispatch_flush() it goes on by ids behind all others only.
  */
-void dispatch_event(const struct record *record, uint64_t xid);
+void dispatch_event(const struct record *record, uint64_t xid, const struct position *position);
 void dispatch_flush(void);
 /* The same to those sessions alone that are on their way back, which missed it. */
 void dispatch_missed(const struct record *record);

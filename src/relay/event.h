@@ -22,6 +22,8 @@ struct topic {
 	struct slice type, action, key; /* key in its written form */
 };
 
+struct recent_topic;
+
 enum record_kind {
 	RECORD_EVENT,
 	RECORD_TICKET,
@@ -35,9 +37,11 @@ enum record_kind {
 
 struct record {
 	enum record_kind kind;
-	int64_t id;      /* event, ticket */
-	int64_t time_us; /* since 1970; event, ticket */
+	struct slice line; /* all of it */
+	int64_t id;        /* event, ticket */
+	int64_t time_us;   /* since 1970; event, ticket */
 	struct topic topic;
+	struct recent_topic *recent; /* event, ticket: what is known of the topic (recent.h); NULL: nothing */
 	bool logged;                 /* event, ticket: the log has it */
 	struct slice payload;        /* event */
 	size_t payload_octets;       /* ticket */
@@ -47,7 +51,8 @@ struct record {
 	uint64_t xid;                /* transaction */
 };
 
-/* Takes the next record off a NOTIFY payload; false when nothing is left. */
+/* Takes the next record off a NOTIFY payload; false when nothing is left. `recent` is good until the next
+ * call. */
 bool record_next(struct slice *rest, struct record *record);
 
 /* Splits a topic or pattern in its written form; false when a part is not what it must be. '*' alone is taken

@@ -1,7 +1,7 @@
 /*
- * History: a list of chunks, each with some hundred entries and their topics. The front is let go chunk by
- * chunk. Frames stay in the shared blocks in which the sessions got them, so that keeping one costs a
- * reference.
+ * History: a list of chunks, each with some hundred parts and their text. A part is a marker, a ticket, or
+ * the records of events that came in a row, as they came: who comes back is rare, and only then are they
+ * looked into, and their frames made, for all who come. The front is let go chunk by chunk.
  */
 #include "config.h"
 #include "relay/history.h"
@@ -9,7 +9,6 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "core/metrics.h"
-#include "http/ws.h"
 #include "relay/ticket.h"
 
 #include <assert.h>
@@ -17,22 +16,18 @@
 #include <string.h>
 #include <sys/queue.h>
 
-#define HISTORY_CHUNK_ENTRIES 256
-#define HISTORY_VOIDED        64 /* nodes */
-#define HISTORY_TOPICS_FIRST  4096
+#define HISTORY_CHUNK_PARTS 128
+#define HISTORY_VOIDED      64 /* nodes */
+#define HISTORY_TEXT_FIRST  4096u
+#define HISTORY_TEXT_MOST   (64u * 1024) /* of more than one part */
 
-struct history_entry {
-	int64_t id; /* 0: a marker */
+struct history_event {
+	int64_t id;
 	int64_t time_us;
-	uint64_t xid;
-	union {
-		struct span frame; /* the AWX frame; block NULL: ticket */
-		struct history_marker *marker;
-	};
-	struct ticket *ticket;
-	uint32_t topic; /* offset in the chunk's topics */
-	uint8_t type_len, action_len;
-	uint16_t key_len;
+	struct span frame;       /* the AWX frame; block NULL: nobody has wanted it yet */
+	uint32_t topic, payload; /* offsets in the part's text */
+	uint32_t payload_len;
+	uint16_t topic_len;
 	bool logged;
 };
 
@@ -45,14 +40,32 @@ struct history_marker {
 	char *gap, *gap_types; /* it is no marker, but a gap */
 };
 
+enum history_kind { HISTORY_EVENTS, HISTORY_TICKET, HISTORY_MARKER };
+
+struct history_part {
+	enum history_kind kind;
+	uint32_t first; /* place, from the chunk's on */
+	uint32_t count; /* of places */
+	uint32_t text, text_len;
+	uint64_t xid;
+	union {
+		struct history_event *events; /* NULL: not looked into */
+		struct history_marker *marker;
+		struct {
+			struct ticket *ticket;
+			int64_t id, time_us;
+		};
+	};
+};
+
 struct history_chunk {
 	TAILQ_ENTRY(history_chunk) entry;
 	history_place first;
-	size_t count, bytes;
+	size_t part_count, bytes;
 	int64_t newest_ms;
-	char *topics;
-	uint32_t topics_used, topics_size;
-	struct history_entry entries[HISTORY_CHUNK_ENTRIES];
+	char *text;
+	uint32_t text_used, text_size;
+	struct history_part parts[HISTORY_CHUNK_PARTS];
 };
 
 static struct {
@@ -74,30 +87,58 @@ history_count(int64_t delta)
 }
 
 static void
-history_drop_entry(struct history_entry *e)
+history_chunk_grow(struct history_chunk *c, size_t bytes)
 {
-	if (e->id == 0) {
-		TAILQ_REMOVE(&history.markers, e->marker, entry);
-		snapshot_clear(&e->marker->seen);
-		snapshot_clear(&e->marker->announced);
-		free(e->marker->gap);
-		free(e->marker->gap_types);
-		free(e->marker);
-	} else if (e->ticket != NULL) {
-		ticket_unref(e->ticket);
-	} else {
-		block_unref(e->frame.block);
+	c->bytes += bytes;
+	history_count((int64_t)bytes);
+}
+
+/* ---- letting go ---- */
+
+static void
+history_marker_free(struct history_marker *m)
+{
+	TAILQ_REMOVE(&history.markers, m, entry);
+	snapshot_clear(&m->seen);
+	snapshot_clear(&m->announced);
+	free(m->gap);
+	free(m->gap_types);
+	free(m);
+}
+
+static void
+history_events_free(struct history_event *events, size_t count)
+{
+	for (size_t i = 0; events != NULL && i < count; i++)
+		if (events[i].frame.block != NULL)
+			block_unkeep(events[i].frame.block);
+	free(events);
+}
+
+static void
+history_drop_part(struct history_part *p)
+{
+	switch (p->kind) {
+	case HISTORY_EVENTS:
+		history_events_free(p->events, p->count);
+		break;
+	case HISTORY_TICKET:
+		ticket_unref(p->ticket);
+		break;
+	case HISTORY_MARKER:
+		history_marker_free(p->marker);
+		break;
 	}
 }
 
 static void
 history_drop_chunk(struct history_chunk *c)
 {
-	for (size_t i = 0; i < c->count; i++)
-		history_drop_entry(&c->entries[i]);
+	for (size_t i = 0; i < c->part_count; i++)
+		history_drop_part(&c->parts[i]);
 	history_count(-(int64_t)c->bytes);
 	TAILQ_REMOVE(&history.chunks, c, entry);
-	free(c->topics);
+	free(c->text);
 	free(c);
 }
 
@@ -113,11 +154,15 @@ history_trim(void)
 		history_drop_chunk(c);
 }
 
-static void
-history_chunk_grow(struct history_chunk *c, size_t bytes)
+/* ---- appending ---- */
+
+/* As large as the one before it has become. */
+static uint32_t
+history_text_size(const struct history_chunk *before)
 {
-	c->bytes += bytes;
-	history_count((int64_t)bytes);
+	if (before == NULL || before->text_size < HISTORY_TEXT_FIRST)
+		return HISTORY_TEXT_FIRST;
+	return before->text_size < HISTORY_TEXT_MOST ? before->text_size : HISTORY_TEXT_MOST;
 }
 
 static struct history_chunk *
@@ -127,90 +172,75 @@ history_chunk_new(void)
 
 	history.now_ms = loop_now_ms();
 	c->first = history.end;
-	c->count = c->bytes = 0;
-	c->topics_used = 0;
-	c->topics_size = HISTORY_TOPICS_FIRST;
-	c->topics = mem_alloc(c->topics_size);
+	c->part_count = c->bytes = 0;
+	c->text_used = 0;
+	c->text_size = history_text_size(TAILQ_LAST(&history.chunks, history_chunks));
+	c->text = mem_alloc(c->text_size);
 	TAILQ_INSERT_TAIL(&history.chunks, c, entry);
-	history_chunk_grow(c, sizeof(*c) + c->topics_size);
+	history_chunk_grow(c, sizeof(*c) + c->text_size);
 	history_trim();
 	return c;
 }
 
-/* The next entry, zeroed, in *chunk. */
-static struct history_entry *
-history_append(struct history_chunk **chunk)
+/* The next part, of so many places, with so much text. */
+static struct history_part *
+history_append(enum history_kind kind, size_t count, size_t text_len, struct history_chunk **chunk)
 {
 	struct history_chunk *c = TAILQ_LAST(&history.chunks, history_chunks);
-	struct history_entry *e;
+	struct history_part *p;
 
-	if (c == NULL || c->count == HISTORY_CHUNK_ENTRIES)
+	if (c == NULL || c->part_count == HISTORY_CHUNK_PARTS ||
+	    (c->text_used > 0 && c->text_used + text_len > HISTORY_TEXT_MOST))
 		c = history_chunk_new();
 	c->newest_ms = history.now_ms;
-	e = &c->entries[c->count++];
-	*e = (struct history_entry){0};
-	history.end++;
+	p = &c->parts[c->part_count++];
+	*p = (struct history_part){.kind = kind,
+	    .first = (uint32_t)(history.end - c->first),
+	    .count = (uint32_t)count,
+	    .text = c->text_used,
+	    .text_len = (uint32_t)text_len};
+	history.end += count;
 	*chunk = c;
-	return e;
+	return p;
 }
 
-static bool
-history_topic_equals(const struct history_chunk *c, const struct history_entry *e, const struct topic *t)
-{
-	const char *text = c->topics + e->topic;
-
-	return e->id != 0 && e->type_len == t->type.len && e->action_len == t->action.len &&
-	       e->key_len == t->key.len && memcmp(text, t->type.ptr, t->type.len) == 0 &&
-	       memcmp(text + e->type_len, t->action.ptr, t->action.len) == 0 &&
-	       memcmp(text + e->type_len + e->action_len, t->key.ptr, t->key.len) == 0;
-}
-
-/* Mostly it is that of the event before. */
 static void
-history_keep_topic(struct history_chunk *c, struct history_entry *e, const struct topic *t)
+history_keep_text(struct history_chunk *c, struct slice text)
 {
-	size_t len = t->type.len + t->action.len + t->key.len;
-	char *text;
+	uint32_t size = c->text_size;
 
-	e->type_len = (uint8_t)t->type.len;
-	e->action_len = (uint8_t)t->action.len;
-	e->key_len = (uint16_t)t->key.len;
-	if (c->count > 1 && history_topic_equals(c, e - 1, t)) {
-		e->topic = e[-1].topic;
-		return;
+	while (size - c->text_used < text.len)
+		size *= 2;
+	if (size > c->text_size) {
+		c->text = mem_resize(c->text, size);
+		history_chunk_grow(c, size - c->text_size);
+		c->text_size = size;
 	}
-	if (c->topics_used + len > c->topics_size) {
-		c->topics = mem_resize(c->topics, (size_t)c->topics_size * 2);
-		history_chunk_grow(c, c->topics_size);
-		c->topics_size *= 2;
-	}
-	e->topic = c->topics_used;
-	text = c->topics + c->topics_used;
-	memcpy(text, t->type.ptr, t->type.len);
-	memcpy(text + t->type.len, t->action.ptr, t->action.len);
-	memcpy(text + t->type.len + t->action.len, t->key.ptr, t->key.len);
-	c->topics_used += (uint32_t)len;
+	memcpy(c->text + c->text_used, text.ptr, text.len);
+	c->text_used += (uint32_t)text.len;
 }
 
 void
-history_add(struct msg *msg)
+history_add(struct slice records, size_t count, uint64_t xid)
 {
 	struct history_chunk *c;
-	struct history_entry *e = history_append(&c);
+	struct history_part *p = history_append(HISTORY_EVENTS, count, records.len, &c);
 
-	history_keep_topic(c, e, msg->topic);
-	e->id = msg->id;
-	e->time_us = msg->time_us;
-	e->xid = msg->xid;
-	e->logged = msg->logged;
-	if (msg->ticket != NULL) {
-		e->ticket = msg->ticket;
-		ticket_ref(e->ticket);
-		return;
-	}
-	e->frame = msg_frame(msg, MSG_FORM_AWX);
-	block_ref(e->frame.block);
-	history_chunk_grow(c, e->frame.length);
+	p->xid = xid;
+	history_keep_text(c, records);
+}
+
+void
+history_add_ticket(const struct record *r, uint64_t xid, struct ticket *ticket)
+{
+	struct history_chunk *c;
+	struct history_part *p = history_append(HISTORY_TICKET, 1, 0, &c);
+
+	p->xid = xid;
+	p->id = r->id;
+	p->time_us = r->time_us;
+	p->ticket = ticket;
+	ticket_ref(ticket);
 }
 
 void
@@ -218,17 +248,15 @@ history_add_marker(const struct marker *marker, const char *epoch, const struct 
     const struct snapshot *announced)
 {
 	struct history_chunk *c;
-	struct history_entry *e;
 	struct history_marker *m = mem_zalloc(sizeof(*m));
 
 	history.now_ms = loop_now_ms();
-	e = history_append(&c);
+	history_append(HISTORY_MARKER, 1, 0, &c)->marker = m;
 	m->marker = *marker;
 	m->place = history.end;
 	snapshot_copy(&m->seen, seen);
 	snapshot_copy(&m->announced, announced);
 	memcpy(m->epoch, epoch, strlen(epoch) + 1);
-	e->marker = m;
 	TAILQ_INSERT_TAIL(&history.markers, m, entry);
 	history_chunk_grow(c, sizeof(*m) + (m->seen.count + m->announced.count) * sizeof(*m->seen.xip));
 	history_trim();
@@ -268,63 +296,138 @@ history_end(void)
 	return history.end;
 }
 
-/* Its payload is the frame without the header (RFC 6455, section 5.2). */
-static struct slice
-history_payload(struct span frame)
-{
-	const uint8_t *data = block_data(frame.block) + frame.offset;
-	size_t header = data[1] == 127 ? 10 : data[1] == 126 ? 4 : 2;
+/* ---- walking ---- */
 
-	return (struct slice){(const char *)data + header, frame.length - header};
+/* Its records have been looked at before they came here. */
+static void
+history_look_into(struct history_chunk *c, struct history_part *p)
+{
+	const char *text = c->text + p->text;
+	struct slice rest = {text, p->text_len};
+	struct record r;
+
+	p->events = mem_alloc(p->count * sizeof(*p->events));
+	for (size_t i = 0; i < p->count; i++) {
+		if (!record_next(&rest, &r) || r.kind != RECORD_EVENT)
+			abort();
+		p->events[i] = (struct history_event){.id = r.id,
+		    .time_us = r.time_us,
+		    .topic = (uint32_t)(r.topic.type.ptr - text),
+		    .topic_len = (uint16_t)(r.topic.key.ptr + r.topic.key.len - r.topic.type.ptr),
+		    .payload = (uint32_t)(r.payload.ptr - text),
+		    .payload_len = (uint32_t)r.payload.len,
+		    .logged = r.logged};
+	}
+	history_chunk_grow(c, p->count * sizeof(*p->events));
 }
 
+/* The frame that it has made is kept for the others. */
 static bool
-history_visit_event(
-    const struct history_chunk *c, const struct history_entry *e, history_visit visit, void *arg)
+history_visit_event(struct history_chunk *c, const struct history_part *p, struct history_event *e,
+    history_visit visit, void *arg)
 {
-	const char *text = c->topics + e->topic;
-	struct topic topic = {{text, e->type_len}, {text + e->type_len, e->action_len},
-	    {text + e->type_len + e->action_len, e->key_len}};
+	const char *text = c->text + p->text;
+	struct topic topic;
 	struct msg msg = {.topic = &topic,
 	    .id = e->id,
-	    .xid = e->xid,
+	    .xid = p->xid,
 	    .time_us = e->time_us,
-	    .ticket = e->ticket,
-	    .logged = e->logged};
+	    .payload = {text + e->payload, e->payload_len},
+	    .logged = e->logged,
+	    .frames[MSG_FORM_AWX] = e->frame};
 	bool more;
 
-	if (e->ticket == NULL) {
-		msg.payload = history_payload(e->frame);
-		msg.frames[MSG_FORM_AWX] = e->frame;
+	if (!topic_parse((struct slice){text + e->topic, e->topic_len}, false, &topic))
+		abort();
+	if (e->frame.block != NULL)
 		block_ref(e->frame.block);
-	}
 	more = visit(arg, &msg);
+	if (e->frame.block == NULL && msg.frames[MSG_FORM_AWX].block != NULL) {
+		e->frame = msg.frames[MSG_FORM_AWX];
+		block_keep(e->frame.block);
+		history_chunk_grow(c, e->frame.length);
+	}
 	msg_done(&msg);
 	return more;
 }
 
 static bool
-history_walk_entry(const struct history_chunk *c, const struct history_entry *e, struct position *position,
-    history_visit visit, void *arg)
+history_visit_ticket(const struct history_part *p, history_visit visit, void *arg)
 {
-	if (e->id == 0 && e->marker->gap != NULL) {
-		struct msg msg = {.gap = e->marker->gap, .gap_types = e->marker->gap_types};
+	const char *text = ticket_topic(p->ticket);
+	struct topic topic;
+	struct msg msg = {.topic = &topic,
+	    .id = p->id,
+	    .xid = p->xid,
+	    .time_us = p->time_us,
+	    .ticket = p->ticket,
+	    .logged = true};
+
+	if (!topic_parse((struct slice){text, strlen(text)}, false, &topic))
+		abort();
+	return visit(arg, &msg);
+}
+
+static bool
+history_visit_marker(
+    const struct history_marker *m, struct position *position, history_visit visit, void *arg)
+{
+	if (m->gap != NULL) {
+		struct msg msg = {.gap = m->gap, .gap_types = m->gap_types};
 
 		return visit(arg, &msg);
 	}
-	if (e->id == 0) {
-		if (*e->marker->epoch != '\0')
-			position_pass(position, &e->marker->marker, e->marker->epoch, &e->marker->seen,
-			    &e->marker->announced);
-		return true;
-	}
-	if (position_has(position, e->id))
-		return true;
-	if (e->logged)
-		position_add_logged(position, e->id, e->time_us);
+	if (*m->epoch != '\0')
+		position_pass(position, &m->marker, m->epoch, &m->seen, &m->announced);
+	return true;
+}
+
+/* False: it was held before. */
+static bool
+history_note(struct position *position, int64_t id, int64_t time_us, bool logged)
+{
+	if (position_has(position, id))
+		return false;
+	if (logged)
+		position_add_logged(position, id, time_us);
 	else
-		position_add(position, e->id);
-	return history_visit_event(c, e, visit, arg);
+		position_add(position, id);
+	return true;
+}
+
+/* The n-th place of a part. */
+static bool
+history_walk_place(struct history_chunk *c, struct history_part *p, size_t n, struct position *position,
+    history_visit visit, void *arg)
+{
+	struct history_event *e;
+
+	switch (p->kind) {
+	case HISTORY_MARKER:
+		return history_visit_marker(p->marker, position, visit, arg);
+	case HISTORY_TICKET:
+		return !history_note(position, p->id, p->time_us, true) ||
+		       history_visit_ticket(p, visit, arg);
+	case HISTORY_EVENTS:
+		if (p->events == NULL)
+			history_look_into(c, p);
+		e = &p->events[n];
+		return !history_note(position, e->id, e->time_us, e->logged) ||
+		       history_visit_event(c, p, e, visit, arg);
+	}
+	abort();
+}
+
+static bool
+history_walk_chunk(
+    struct history_chunk *c, history_place *place, struct position *position, history_visit visit, void *arg)
+{
+	bool more = true;
+
+	for (struct history_part *p = c->parts; more && p < c->parts + c->part_count; p++)
+		for (size_t n; more && (n = (size_t)(*place - c->first) - p->first) < p->count; (*place)++)
+			more = history_walk_place(c, p, n, position, visit, arg);
+	return more;
 }
 
 bool
@@ -338,10 +441,8 @@ history_walk(history_place *place, struct position *position, history_visit visi
 		break;
 	if (c == NULL)
 		return *place == history.end;
-	for (; c != NULL && more; c = TAILQ_NEXT(c, entry)) {
-		for (size_t i = (size_t)(*place - c->first); more && i < c->count; i++, (*place)++)
-			more = history_walk_entry(c, &c->entries[i], position, visit, arg);
-	}
+	for (; c != NULL && more; c = TAILQ_NEXT(c, entry))
+		more = history_walk_chunk(c, place, position, visit, arg);
 	return true;
 }
 

@@ -22,15 +22,18 @@ void history_reset(void);
 void history_void(void);
 bool history_is_void(const struct marker *marker);
 
-/* Appends an event; its AWX frame is made, if it is not yet. */
-void history_add(struct msg *msg);
+/* Appends events: so many records, valid ones of kind RECORD_EVENT, as lines with a newline between them,
+ * which are copied. xid is their transaction where it is known, else 0. */
+void history_add(struct slice records, size_t count, uint64_t xid);
+/* One whose payload is behind a ticket, of which it takes a reference. */
+void history_add_ticket(const struct record *record, uint64_t xid, struct ticket *ticket);
 /* Appends a marker. With an epoch and a snapshot (copied) it is one of ours, by which a reader's position
  * goes on. */
 void history_add_marker(const struct marker *marker, const char *epoch, const struct snapshot *seen,
     const struct snapshot *announced);
 
-/* A place: that of the entry with this serial number. Entries are numbered without holes, but for one at each
- * reset. */
+/* A place: that of the event or marker with this serial number. They are numbered without holes, but for one
+ * at each reset. */
 typedef uint64_t history_place;
 
 /* Appends a gap, which was told to those who were here; both are copied, types may be NULL. */

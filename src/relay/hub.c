@@ -6,13 +6,14 @@
  * subscriptions; a subscription is in that list and in its member's, so both are taken apart without
  * searching. The hash is seeded: keys come from clients.
  *
- * Most events match few patterns, and there may be very many: so each bucket has a set of 32 bits, in which each
- * pattern in it has three, by its hash. These sets lie close together, in the processor's cache, while each pattern
- * that is looked at is far away. Most patterns have one subscription, which lies in them.
+ * Most events match few patterns, and there may be very many: so each bucket has a set of 32 bits, in which
+ * each pattern in it has three, by its hash. These sets lie close together, in the processor's cache, while
+ * each pattern that is looked at is far away. Most patterns have one subscription, which lies in them.
  */
 #include "config.h"
 #include "relay/hub.h"
 #include "client/drp_event.h"
+#include "core/hash.h"
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/metrics.h"
@@ -25,8 +26,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HUB_SHAPES      8 /* bit 0: type is literal, bit 1: action, bit 2: key */
-#define HUB_MIN_BUCKETS 64
+/* Of a shape, bit 0: the type is a literal, bit 1: the action, bit 2: the key. */
+#define HUB_ALL_SHAPES   0xffu
+#define HUB_TYPED_SHAPES 0xaau /* bit 0 of the shape */
+#define HUB_MIN_BUCKETS  64
 
 struct hub_subscription {
 	struct hub_subscription *next_of_pattern, **prev_of_pattern;
@@ -53,43 +56,14 @@ static struct {
 	uint32_t *bits; /* of each bucket: those of the patterns in it */
 	size_t bucket_count, pattern_count;
 	size_t shape_counts[HUB_SHAPES];
+	unsigned shapes;    /* bit n: there are patterns of shape n */
 	size_t alias_count; /* patterns of types under which events of other types are found */
 	uint64_t seed;
 	uint64_t stamp;
+	uint64_t version; /* how many patterns have come */
 } hub;
 
 /* ---- hashing ---- */
-
-static uint64_t
-hub_mix(uint64_t h, uint64_t v)
-{
-	__uint128_t product =
-	    (__uint128_t)(h ^ v ^ UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xd6e8feb86659fd93);
-
-	return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-static uint64_t
-hub_hash_part(struct slice part, uint64_t salt)
-{
-	uint64_t h = hub_mix(hub.seed ^ salt, part.len);
-	const char *p = part.ptr;
-	size_t left = part.len;
-
-	for (; left >= 8; p += 8, left -= 8) {
-		uint64_t v;
-
-		memcpy(&v, p, 8);
-		h = hub_mix(h, v);
-	}
-	if (left > 0) {
-		uint64_t v = 0;
-
-		memcpy(&v, p, left);
-		h = hub_mix(h, v);
-	}
-	return h;
-}
 
 struct hub_hashes {
 	uint64_t part[3];
@@ -98,9 +72,9 @@ struct hub_hashes {
 static void
 hub_hash_topic(const struct topic *t, struct hub_hashes *h)
 {
-	h->part[0] = hub_hash_part(t->type, 1);
-	h->part[1] = hub_hash_part(t->action, 2);
-	h->part[2] = hub_hash_part(t->key, 3);
+	h->part[0] = hash_octets(t->type, hub.seed ^ 1);
+	h->part[1] = hash_octets(t->action, hub.seed ^ 2);
+	h->part[2] = hash_octets(t->key, hub.seed ^ 3);
 }
 
 static uint32_t
@@ -111,7 +85,7 @@ hub_hash_shape(const struct hub_hashes *h, unsigned shape)
 	for (unsigned i = 0; i < 3; i++)
 		if (shape & (1u << i))
 			sum += h->part[i];
-	return (uint32_t)(hub_mix(sum, hub.seed) >> 32);
+	return (uint32_t)(hash_mix(sum, hub.seed) >> 32);
 }
 
 static unsigned
@@ -241,8 +215,10 @@ hub_intern(const struct topic *t)
 	p = hub_pattern_new(t, shape, hash);
 	hub_link(p);
 	hub.shape_counts[shape]++;
+	hub.shapes |= 1u << shape;
 	hub.alias_count += hub_is_alias(p);
 	hub.pattern_count++;
+	hub.version++;
 	metrics[METRIC_PATTERNS]++;
 	return p;
 }
@@ -268,7 +244,8 @@ static void
 hub_forget(struct hub_pattern *p)
 {
 	hub_unlink(p);
-	hub.shape_counts[p->shape]--;
+	if (--hub.shape_counts[p->shape] == 0)
+		hub.shapes &= ~(1u << p->shape);
 	hub.alias_count -= hub_is_alias(p);
 	hub.pattern_count--;
 	metrics[METRIC_PATTERNS]--;
@@ -283,6 +260,7 @@ hub_init(void)
 	if (RAND_bytes((unsigned char *)&hub.seed, sizeof(hub.seed)) != 1)
 		log_fatal("no random numbers are to be had");
 	hub_resize(HUB_MIN_BUCKETS);
+	hub.version = 1;
 }
 
 void
@@ -448,27 +426,55 @@ hub_unselect(const struct hub_member *m)
 		s->pattern->found = false;
 }
 
+static void
+hub_match_as(const struct topic *t, unsigned shapes, struct hub_match *match)
+{
+	unsigned left = hub.shapes & shapes;
+	struct hub_hashes hashes;
+
+	match->count = 0;
+	match->by_payload = false;
+	if (left == 0)
+		return;
+	hub_hash_topic(t, &hashes);
+	for (; left != 0; left &= left - 1) {
+		unsigned shape = (unsigned)__builtin_ctz(left);
+		const struct hub_pattern *p = hub_find(hub_hash_shape(&hashes, shape), shape, t);
+
+		if (p != NULL)
+			match->patterns[match->count++] = p;
+	}
+}
+
+bool
+hub_match(const struct topic *t, struct hub_match *match)
+{
+	hub_match_as(t, HUB_ALL_SHAPES, match);
+	match->by_payload = hub.alias_count > 0 && drp_event_has_aliases(t);
+	return match->count > 0 || match->by_payload;
+}
+
+uint64_t
+hub_version(void)
+{
+	return hub.version;
+}
+
 bool
 hub_selects(const struct topic *t)
 {
-	struct hub_hashes hashes;
+	struct hub_match match;
 
-	hub_hash_topic(t, &hashes);
-	for (unsigned shape = 0; shape < HUB_SHAPES; shape++) {
-		const struct hub_pattern *p;
-
-		if (hub.shape_counts[shape] == 0)
-			continue;
-		p = hub_find(hub_hash_shape(&hashes, shape), shape, t);
-		if (p != NULL && p->found)
+	hub_match_as(t, HUB_ALL_SHAPES, &match);
+	for (unsigned i = 0; i < match.count; i++)
+		if (match.patterns[i]->found)
 			return true;
-	}
 	return false;
 }
 
 /* Members lie anywhere: the next one's memory is fetched while this one is served. */
 static size_t
-hub_deliver_pattern(const struct hub_pattern *p, struct msg *msgs, size_t count)
+hub_deliver_pattern(const struct hub_pattern *p, struct msg_run *run)
 {
 	struct hub_subscription *next;
 	size_t n = 0;
@@ -482,94 +488,91 @@ hub_deliver_pattern(const struct hub_pattern *p, struct msg *msgs, size_t count)
 		if (m->stamp == hub.stamp)
 			continue;
 		m->stamp = hub.stamp;
-		for (size_t i = 0; i < count; i++)
-			m->deliver(m, &msgs[i]);
+		m->deliver(m, run);
 		n++;
 	}
 	return n;
 }
 
-/* To those who have a pattern of these shapes that matches the topic. */
 static size_t
-hub_deliver_as(const struct topic *t, unsigned shapes, struct msg *msgs, size_t count)
+hub_deliver_match(const struct hub_match *match, struct msg_run *run)
 {
-	struct hub_hashes hashes;
 	size_t n = 0;
 
-	hub_hash_topic(t, &hashes);
-	for (unsigned shape = 0; shape < HUB_SHAPES; shape++) {
-		const struct hub_pattern *p;
-
-		if (hub.shape_counts[shape] == 0 || !(shapes & (1u << shape)))
-			continue;
-		p = hub_find(hub_hash_shape(&hashes, shape), shape, t);
-		if (p != NULL)
-			n += hub_deliver_pattern(p, msgs, count);
-	}
+	for (unsigned i = 0; i < match->count; i++)
+		n += hub_deliver_pattern(match->patterns[i], run);
 	return n;
 }
 
-#define HUB_ALL_SHAPES   0xffu
-#define HUB_TYPED_SHAPES 0xaau /* bit 0 of the shape */
-
 static size_t
-hub_deliver_aliases(struct msg *msg)
+hub_deliver_aliases(struct msg_run *run)
 {
+	const struct msg *msg = run->msgs;
 	struct drp_alias aliases[DRP_EVENT_ALIASES];
 	size_t count = drp_event_aliases(msg->topic, msg->payload, aliases), n = 0;
+	struct hub_match match;
 
-	for (size_t i = 0; i < count; i++)
-		n += hub_deliver_as(&aliases[i].topic, HUB_TYPED_SHAPES, msg, 1);
+	for (size_t i = 0; i < count; i++) {
+		hub_match_as(&aliases[i].topic, HUB_TYPED_SHAPES, &match);
+		n += hub_deliver_match(&match, run);
+	}
 	return n;
 }
 
 /* What is in the payload nobody knows yet: all who might want it get it, on condition. */
 static size_t
-hub_deliver_on_condition(struct msg *msg)
+hub_deliver_on_condition(struct msg_run *run)
 {
 	size_t n = 0;
 
-	msg->conditional = true;
+	run->msgs->conditional = true;
 	for (size_t i = 0; i < hub.bucket_count; i++)
 		for (struct hub_pattern *p = hub.buckets[i]; p != NULL; p = p->next)
 			if (hub_is_alias(p))
-				n += hub_deliver_pattern(p, msg, 1);
-	msg->conditional = false;
+				n += hub_deliver_pattern(p, run);
+	run->msgs->conditional = false;
 	return n;
 }
 
-static bool
-hub_has_aliases(const struct msg *msg)
+static size_t
+hub_deliver_one(const struct hub_match *match, struct msg *msg)
 {
-	return hub.alias_count > 0 && msg->group == NULL && drp_event_has_aliases(msg->topic);
-}
-
-size_t
-hub_deliver(struct msg *msg)
-{
+	struct msg_run run;
 	size_t n;
 
+	msg_run_init(&run, msg, 1, false);
 	hub.stamp++;
-	n = hub_deliver_as(msg->topic, HUB_ALL_SHAPES, msg, 1);
-	if (hub_has_aliases(msg))
-		n += msg->ticket == NULL ? hub_deliver_aliases(msg) : hub_deliver_on_condition(msg);
+	n = hub_deliver_match(match, &run);
+	if (match->by_payload)
+		n += msg->ticket == NULL ? hub_deliver_aliases(&run) : hub_deliver_on_condition(&run);
 	metrics[METRIC_DELIVERIES_TOTAL] += (double)n;
 	return n;
 }
 
 size_t
-hub_deliver_run(struct msg *msgs, size_t count)
+hub_deliver(struct msg *msg)
+{
+	struct hub_match match;
+
+	(void)hub_match(msg->topic, &match);
+	if (msg->group != NULL)
+		match.by_payload = false;
+	return hub_deliver_one(&match, msg);
+}
+
+size_t
+hub_deliver_run(const struct hub_match *match, struct msg_run *run)
 {
 	size_t n = 0;
 
-	if (hub_has_aliases(msgs)) {
-		for (size_t i = 0; i < count; i++)
-			n += hub_deliver(&msgs[i]);
+	if (match->by_payload) {
+		for (size_t i = 0; i < run->count; i++)
+			n += hub_deliver_one(match, &run->msgs[i]);
 		return n;
 	}
 	hub.stamp++;
-	n = hub_deliver_as(msgs->topic, HUB_ALL_SHAPES, msgs, count);
-	metrics[METRIC_DELIVERIES_TOTAL] += (double)(n * count);
+	n = hub_deliver_match(match, run);
+	metrics[METRIC_DELIVERIES_TOTAL] += (double)(n * run->count);
 	return n;
 }
 

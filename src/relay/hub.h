@@ -12,14 +12,15 @@
 #include "relay/msg.h"
 
 struct hub_subscription;
+struct hub_pattern;
 
 /* Embedded in whoever receives events. */
 struct hub_member {
 	struct hub_subscription *subscriptions;
 	size_t count;
 	uint64_t stamp; /* of the last event delivered: one event once */
-	/* Queues the event; must not change subscriptions nor free the member. */
-	void (*deliver)(struct hub_member *member, struct msg *msg);
+	/* Queues the events; must not change subscriptions nor free the member. */
+	void (*deliver)(struct hub_member *member, struct msg_run *run);
 };
 
 void hub_init(void);
@@ -50,8 +51,20 @@ void hub_unselect(const struct hub_member *member);
  * there, hub_finds() says whether it is theirs.
  */
 size_t hub_deliver(struct msg *msg);
-/* The same for several of one topic; 0: nobody wants any of them. */
-size_t hub_deliver_run(struct msg *msgs, size_t count);
+
+/* The patterns that match a topic, until patterns change. */
+#define HUB_SHAPES 8 /* of patterns: each of three parts is a literal or a wildcard */
+struct hub_match {
+	const struct hub_pattern *patterns[HUB_SHAPES];
+	unsigned count;
+	bool by_payload; /* what is in the payload may match others */
+};
+/* False: none, whatever is in the payload. */
+bool hub_match(const struct topic *topic, struct hub_match *match);
+/* What matched nothing matches nothing as long as this stays; not 0. */
+uint64_t hub_version(void);
+/* As hub_deliver(), for several events of the topic that has been looked for. */
+size_t hub_deliver_run(const struct hub_match *match, struct msg_run *run);
 bool hub_finds(const struct hub_member *member, const struct topic *topic, struct slice payload);
 
 #endif

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "relay/event.h"
+#include "relay/position.h"
 
 struct block; /* reference counted octets, written once */
 struct ticket;
@@ -23,8 +24,14 @@ struct span {
 void block_ref(struct block *block);
 void block_unref(struct block *block);
 const uint8_t *block_data(const struct block *block);
+/* A reference of a holder that has a bound of its own, and how it is given back. Blocks that nobody keeps
+ * live only because a queue holds them, and count against queue_memory. */
+void block_keep(struct block *block);
+void block_unkeep(struct block *block);
 /* Octets of memory that a reference holds. */
 size_t block_size(const struct block *block);
+/* Blocks are numbered as they are made. */
+uint64_t block_number(const struct block *block);
 
 /* A span in a block of its own, for octets that one session alone gets. The caller owns the reference. */
 struct span span_copy(const void *data, size_t len);
@@ -55,9 +62,10 @@ struct msg {
 	int64_t id;
 	int64_t time_us;
 	struct slice payload;
-	struct ticket *ticket; /* NULL: payload is there */
-	uint64_t xid;          /* of a deferred event, its transaction; else 0 */
-	bool logged;           /* the log has it */
+	struct ticket *ticket;       /* NULL: payload is there */
+	uint64_t xid;                /* of a deferred event, its transaction; else 0 */
+	bool logged;                 /* the log has it */
+	struct position_place place; /* behind it; of what comes from the stream */
 	const char *gap;       /* out of the history: no event, but the reason of a gap that was told here; */
 	const char *gap_types; /* and the types concerned, NULL for all of them */
 	bool missed;           /* for those who come back only: everybody else has it */
@@ -71,6 +79,20 @@ struct span msg_frame(struct msg *msg, enum msg_form form);
 /* Drops the frames' references. */
 void msg_done(struct msg *msg);
 
+/* Events that the same members get, one after the other. */
+#define MSG_RUN_SPANS 4
+struct msg_run {
+	struct msg *msgs;
+	size_t count;
+	bool plain;                           /* several, and there are frames of all */
+	unsigned span_counts[MSG_FORM_COUNT]; /* 0: not yet known */
+	struct span spans[MSG_FORM_COUNT][MSG_RUN_SPANS];
+};
+void msg_run_init(struct msg_run *run, struct msg *msgs, size_t count, bool plain);
+/* Frames of a plain run that lie one behind the other are one span: points *spans to these, the run's own,
+ * and returns how many there are. 0: more than MSG_RUN_SPANS. */
+size_t msg_run_spans(struct msg_run *run, enum msg_form form, const struct span **spans);
+
 /*
  * A frame of this form in a block of its own, without a cursor; the caller owns the reference. topic may be
  * NULL, and time_us 0, where the form tells nothing of them: MSG_FORM_AWX and MSG_FORM_SSE.
@@ -83,13 +105,12 @@ struct span msg_make_frame(
 struct span msg_lay(const void *octets, size_t len);
 
 #define MSG_CURSOR_MAX 4096 /* octets, and a NUL behind them */
-/* From where server-sent events get their cursors: source writes the position behind the event that is being
- * dispatched and a NUL, and returns its length; 0 when there is none now. */
-void msg_set_cursor_source(size_t (*source)(char *out, size_t size));
-/* The line that gives a server-sent event its cursor, for the event that is being dispatched; returns its
- * length, 0 when there is no cursor now. */
+/* From where server-sent events get their cursors: source writes the position behind the event and a NUL, and
+ * returns its length; 0 when there is none now. */
+void msg_set_cursor_source(size_t (*source)(const struct msg *msg, char *out, size_t size));
+/* The line that gives a server-sent event its cursor; returns its length, 0 when there is no cursor now. */
 #define MSG_ID_LINE_MAX (MSG_CURSOR_MAX + 8)
-size_t msg_id_line(char out[MSG_ID_LINE_MAX]);
+size_t msg_id_line(const struct msg *msg, char out[MSG_ID_LINE_MAX]);
 
 /* Lets go of the blocks that are being filled; when the node ends. */
 void msg_release_blocks(void);

@@ -9,12 +9,11 @@
  */
 #include "config.h"
 #include "relay/position.h"
-#include "core/mem.h"
+#include "core/decimal.h"
 
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define POSITION_FIELDS     8
@@ -74,6 +73,21 @@ position_add_logged(struct position *p, int64_t id, int64_t time_us)
 	p->last_time_us = time_us;
 }
 
+struct position_place
+position_place(const struct position *p)
+{
+	size_t ranges = p->since.count;
+
+	return (struct position_place){
+	    ranges, ranges > 0 ? p->since.ranges[ranges - 1].last : 0, p->last_id, p->last_time_us};
+}
+
+bool
+position_is_behind(const struct position *p, int64_t id)
+{
+	return p->since.count == 0 || id > p->since.ranges[p->since.count - 1].last;
+}
+
 static void
 position_rebase(struct position *p, const struct marker *marker, const char *epoch,
     const struct snapshot *seen, const struct snapshot *announced)
@@ -112,52 +126,204 @@ position_pass(struct position *p, const struct marker *marker, const char *epoch
 
 /* ---- text ---- */
 
-static size_t
-position_format_ids(const struct position *p, char *out, size_t size)
+/* So many transactions take up a cursor's length, whatever their numbers. */
+#define POSITION_MAX_OPEN (POSITION_TEXT_MAX / 2)
+
+#define POSITION_BASE_MAX  (POSITION_EPOCH_SIZE + 48)
+#define POSITION_RANGE_MAX (2 * DECIMAL_MAX + 2)
+
+/* A snapshot in memory of its own. */
+struct position_view {
+	struct snapshot snapshot;
+	uint64_t xip[POSITION_MAX_OPEN];
+};
+
+/*
+ * The cursor that was made last, in pieces, and what each was made of: that is compared, so it may have been
+ * any position's. From one event to the next mostly the last range alone is another. A length of
+ * POSITION_TEXT_MAX, or more: too long.
+ */
+static struct {
+	char epoch[POSITION_EPOCH_SIZE];
+	struct marker marker;
+	char base[POSITION_BASE_MAX]; /* 1.EPOCH.BOOT.COUNTER */
+	size_t base_len;
+
+	struct position_view seen, announced;
+	char snapshots[POSITION_TEXT_MAX]; /* .SEEN.ANNOUNCED. */
+	size_t snapshots_len;
+
+	struct idset_range ranges[POSITION_MAX_RANGES];
+	uint16_t ends[POSITION_MAX_RANGES]; /* of each range in ids */
+	size_t count;
+	char ids[POSITION_TEXT_MAX + POSITION_RANGE_MAX];
+} position_made;
+
+static void
+position_make_base(const struct position *p)
 {
-	struct idset ids = {0};
-	int64_t last = 0;
+	if (position_made.base_len > 0 && strcmp(position_made.epoch, p->epoch) == 0 &&
+	    position_made.marker.boot == p->marker.boot && position_made.marker.counter == p->marker.counter)
+		return;
+	memcpy(position_made.epoch, p->epoch, sizeof(p->epoch));
+	position_made.marker = p->marker;
+	position_made.base_len = (size_t)snprintf(position_made.base, sizeof(position_made.base),
+	    "1.%s.%016" PRIx64 ".%" PRId64, p->epoch, p->marker.boot, p->marker.counter);
+	assert(position_made.base_len < sizeof(position_made.base));
+}
+
+static void
+position_keep_view(struct position_view *view, const struct snapshot *s)
+{
+	if (s->count > 0)
+		memcpy(view->xip, s->xip, s->count * sizeof(*s->xip));
+	view->snapshot = (struct snapshot){s->xmin, s->xmax, view->xip, s->count};
+}
+
+static void
+position_make_snapshots(const struct position *p)
+{
+	char *text = position_made.snapshots;
+	size_t n = 0, size = sizeof(position_made.snapshots) - 2; /* a stop, and a letter or one more */
+
+	if (position_made.snapshots_len > 0 && snapshot_is_equal(&position_made.seen.snapshot, &p->seen) &&
+	    snapshot_is_equal(&position_made.announced.snapshot, &p->announced))
+		return;
+	position_keep_view(&position_made.seen, &p->seen);
+	position_keep_view(&position_made.announced, &p->announced);
+	text[n++] = '.';
+	n += snapshot_write(&p->seen, text + n, size - n);
+	text[n++] = '.';
+	if (!snapshot_is_set(&p->announced))
+		text[n++] = '-';
+	else if (snapshot_is_equal(&p->announced, &p->seen))
+		text[n++] = 's';
+	else if (n < size)
+		n += snapshot_write(&p->announced, text + n, size - n);
+	if (n < size)
+		text[n++] = '.';
+	position_made.snapshots_len = n < size ? n : POSITION_TEXT_MAX;
+}
+
+#define POSITION_SETS 4
+
+/* Which of the sets goes on first? NULL: all are at their ends. */
+static struct idset *
+position_next_set(struct idset sets[POSITION_SETS])
+{
+	struct idset *next = NULL;
+
+	for (int i = 0; i < POSITION_SETS; i++)
+		if (sets[i].count > 0 && (next == NULL || sets[i].ranges->first < next->ranges->first))
+			next = &sets[i];
+	return next;
+}
+
+/* The ranges of all ids. */
+static size_t
+position_unite(
+    const struct position *p, const struct position_place *at, struct idset_range out[POSITION_MAX_RANGES])
+{
+	struct idset sets[POSITION_SETS] = {p->before, p->told}, *set;
+	struct idset_range last;
+	size_t count = 0;
+
+	if (at->ranges > 0) {
+		last = (struct idset_range){p->since.ranges[at->ranges - 1].first, at->last};
+		sets[2] = (struct idset){p->since.ranges, at->ranges - 1, 0};
+		sets[3] = (struct idset){&last, 1, 0};
+	}
+	while ((set = position_next_set(sets)) != NULL) {
+		struct idset_range r = *set->ranges++;
+
+		set->count--;
+		if (count == 0 || r.first > out[count - 1].last + 1)
+			out[count++] = r;
+		else if (r.last > out[count - 1].last)
+			out[count - 1].last = r.last;
+	}
+	return count;
+}
+
+static size_t
+position_write_range(char *out, int64_t last, const struct idset_range *r)
+{
+	size_t n = decimal_write(out, (uint64_t)(r->first - last));
+
+	if (r->last > r->first) {
+		out[n++] = '_';
+		n += decimal_write(out + n, (uint64_t)(r->last - r->first));
+	}
+	return n;
+}
+
+/* Returns their length. */
+static size_t
+position_make_ids(const struct position *p, const struct position_place *at)
+{
+	struct idset_range ranges[POSITION_MAX_RANGES];
+	size_t count = position_unite(p, at, ranges), same = 0, n;
+
+	while (same < count && same < position_made.count &&
+	       ranges[same].first == position_made.ranges[same].first &&
+	       ranges[same].last == position_made.ranges[same].last)
+		same++;
+	n = same > 0 ? position_made.ends[same - 1] : 0;
+	for (; same < count && n < POSITION_TEXT_MAX; same++) {
+		if (same > 0)
+			position_made.ids[n++] = ',';
+		n += position_write_range(
+		    position_made.ids + n, same > 0 ? ranges[same - 1].last : 0, &ranges[same]);
+		position_made.ranges[same] = ranges[same];
+		position_made.ends[same] = (uint16_t)n;
+	}
+	position_made.count = same;
+	return n;
+}
+
+static size_t
+position_write_last(const struct position_place *at, char *out)
+{
 	size_t n = 0;
 
-	idset_copy(&ids, &p->before);
-	idset_add_set(&ids, &p->since);
-	idset_add_set(&ids, &p->told);
-	for (size_t i = 0; i < ids.count && n < size; i++) {
-		const struct idset_range *r = &ids.ranges[i];
+	if (at->last_id <= 0)
+		return 0;
+	out[n++] = '_';
+	n += decimal_write(out + n, (uint64_t)at->last_id);
+	out[n++] = '_';
+	return n + decimal_write(out + n, (uint64_t)at->last_time_us);
+}
 
-		n += (size_t)snprintf(out + n, size - n, i > 0 ? ",%" PRId64 : "%" PRId64, r->first - last);
-		if (r->last > r->first && n < size)
-			n += (size_t)snprintf(out + n, size - n, "_%" PRId64, r->last - r->first);
-		last = r->last;
-	}
-	idset_clear(&ids);
+size_t
+position_format_at(const struct position *p, const struct position_place *at, char out[POSITION_TEXT_MAX])
+{
+	char last[2 * (DECIMAL_MAX + 1)];
+	size_t last_len, ids_len, n;
+
+	if (*p->epoch == '\0' || p->before.count + at->ranges + p->told.count > POSITION_MAX_RANGES ||
+	    p->seen.count > POSITION_MAX_OPEN || p->announced.count > POSITION_MAX_OPEN)
+		return 0;
+	position_make_base(p);
+	position_make_snapshots(p);
+	ids_len = position_make_ids(p, at);
+	last_len = position_write_last(at, last);
+	n = position_made.base_len + last_len + position_made.snapshots_len + ids_len;
+	if (n >= POSITION_TEXT_MAX)
+		return 0;
+	out = mempcpy(out, position_made.base, position_made.base_len);
+	out = mempcpy(out, last, last_len);
+	out = mempcpy(out, position_made.snapshots, position_made.snapshots_len);
+	out = mempcpy(out, position_made.ids, ids_len);
+	*out = '\0';
 	return n;
 }
 
 size_t
 position_format(const struct position *p, char out[POSITION_TEXT_MAX])
 {
-	char *seen, *announced = NULL, last[48] = "";
-	size_t n;
+	struct position_place now = position_place(p);
 
-	if (*p->epoch == '\0' || p->before.count + p->since.count + p->told.count > POSITION_MAX_RANGES)
-		return 0;
-	seen = snapshot_text(&p->seen);
-	if (snapshot_is_set(&p->announced))
-		announced = snapshot_text(&p->announced);
-	if (p->last_id > 0)
-		snprintf(last, sizeof(last), "_%" PRId64 "_%" PRId64, p->last_id, p->last_time_us);
-	n = (size_t)snprintf(out, POSITION_TEXT_MAX, "1.%s.%016" PRIx64 ".%" PRId64 "%s.%s.%s.", p->epoch,
-	    p->marker.boot, p->marker.counter, last, seen,
-	    announced == NULL              ? "-"
-	    : strcmp(announced, seen) == 0 ? "s"
-					   : announced);
-	free(seen);
-	free(announced);
-	if (n >= POSITION_TEXT_MAX)
-		return 0;
-	n += position_format_ids(p, out + n, POSITION_TEXT_MAX - n);
-	return n < POSITION_TEXT_MAX ? n : 0;
+	return position_format_at(p, &now, out);
 }
 
 /* A decimal number that is at most max and takes the whole text. */

@@ -60,9 +60,24 @@ void position_pass(struct position *p, const struct marker *marker, const char *
 void position_set(struct position *p, const struct marker *marker, const char *epoch,
     const struct snapshot *seen, const struct snapshot *announced, const struct idset *ids);
 
+/*
+ * How far a position was at some moment. From what it is now that can be told as long as nothing but ids has
+ * been added since, and each of them was behind all ids in `since`.
+ */
+struct position_place {
+	size_t ranges; /* in `since` */
+	int64_t last;  /* where the last of them ended; ranges 0: 0 */
+	int64_t last_id, last_time_us;
+};
+struct position_place position_place(const struct position *p);
+bool position_is_behind(const struct position *p, int64_t id);
+
 /* Writes the cursor and a NUL, at most POSITION_TEXT_MAX octets, and returns its length; 0 when there is none
  * now, or it does not fit. */
 size_t position_format(const struct position *p, char out[POSITION_TEXT_MAX]);
+/* The same of what the position was. */
+size_t position_format_at(
+    const struct position *p, const struct position_place *place, char out[POSITION_TEXT_MAX]);
 /* Parses a cursor into *p, which must be cleared or zero; false when it is none. */
 bool position_parse(struct position *p, struct slice text);
 

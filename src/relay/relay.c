@@ -10,6 +10,7 @@
 #include "config.h"
 #include "relay/relay.h"
 #include "client/auth.h"
+#include "client/auth_cache.h"
 #include "client/connection_events.h"
 #include "client/connections.h"
 #include "client/relay_dedup.h"
@@ -28,6 +29,7 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "core/metrics.h"
+#include "http/deflate.h"
 #include "http/http_server.h"
 #include "pg/pg_listen.h"
 #include "pg/pg_query.h"
@@ -53,7 +55,8 @@
 
 /* All clients' questions share the session: none of them may wait for a lock, or compute, for long. */
 #define RELAY_SESSION_SQL                                                                                    \
-	"SELECT set_config('lock_timeout', '1s', false), set_config('statement_timeout', '30s', false)"
+	"SELECT set_config('lock_timeout', '1s', false), set_config('statement_timeout', '30s', false), "    \
+	"set_config('jit', 'off', false)"
 #define RELAY_ENDING_POLL_MS    20
 #define RELAY_TRIM_SECONDS      10
 #define RELAY_SPARE_DESCRIPTORS 64
@@ -73,6 +76,7 @@ static void
 relay_on_access(int64_t user_id)
 {
 	log_debug("listen", "access of user %lld changed", (long long)user_id);
+	auth_cache_forget_user(user_id);
 	session_access_changed(user_id);
 }
 
@@ -82,6 +86,7 @@ relay_on_listening(void *arg)
 {
 	stream_on_listening();
 	heartbeat_begin();
+	auth_cache_forget_all();
 	session_access_unknown();
 	announcer_settings_changed();
 }
@@ -89,6 +94,7 @@ relay_on_listening(void *arg)
 static void
 relay_on_lost(void *arg)
 {
+	auth_cache_forget_all();
 	stream_on_lost();
 }
 
@@ -203,9 +209,9 @@ relay_address(void)
 
 /* Behind the event that is being queued: for one client on its way back, or for all. */
 static size_t
-relay_cursor(char *out, size_t size)
+relay_cursor(const struct msg *msg, char *out, size_t size)
 {
-	return resume_is_visiting() ? resume_cursor(out) : stream_cursor(out);
+	return resume_is_visiting() ? resume_cursor(out) : stream_cursor_at(&msg->place, out);
 }
 
 static const struct pg_listen_ops relay_listen_ops = {relay_on_listening, relay_on_lost, relay_on_notified,
@@ -260,13 +266,24 @@ relay_on_end_signal(evutil_socket_t number, short what, void *arg)
 }
 
 static void
+relay_check_compression(void)
+{
+	if (conf.compress_min_bytes > 0 && !deflate_is_built_in())
+		log_warning(NULL,
+		    "setting \"compress_min\" has no effect: this pgrelay was built without zlib; "
+		    "build it with zlib, or set compress_min to 0");
+}
+
+static void
 relay_on_hangup(evutil_socket_t number, short what, void *arg)
 {
 	char *error;
 
 	health_hasten();
 	if (conf_reload(&error)) {
+		relay_check_compression();
 		log_info(NULL, "settings re-read");
+		auth_cache_forget_all();
 		http_server_reload();
 		session_settings_changed();
 	} else {
@@ -351,6 +368,7 @@ relay_start_parts(int schema_version)
 	connections_init(heartbeat_node());
 	connection_events_init(relay.pool, heartbeat_node());
 	ticket_init(relay.pool, &payload_source);
+	auth_cache_init(relay_hears);
 	auth_init(relay.pool, conf.database);
 	publisher_init(conf.database, &relay_publisher_ops);
 	rotation_start(relay.pool);
@@ -367,6 +385,7 @@ relay_stop_parts(void)
 	loop_settle(); /* the sessions' connections go before evhttp does */
 	http_server_free();
 	auth_free();
+	auth_cache_free();
 	mesh_free();
 	status_free();
 	question_free_all();
@@ -424,6 +443,7 @@ relay_run(int schema_version)
 		return 1;
 	}
 	log_info(NULL, "pgrelay " PACKAGE_VERSION " starting");
+	relay_check_compression();
 	heartbeat_init(relay_address());
 	relay_start_parts(schema_version);
 	heartbeat_start(relay.listen);

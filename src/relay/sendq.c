@@ -3,9 +3,13 @@
  * that several items in a row hold counts once. Invariant: `bytes` is the sum of the spans' lengths; each
  * span in the queue holds one reference to its block, each ticket item one to its ticket; the queue waits for
  * a ticket only while that is at its head.
+ *
+ * Age costs nothing while pushing: at a time when something is left the mark is set behind it, and as long as
+ * mark_octets are above 0 something waits that is older than the mark.
  */
 #include "config.h"
 #include "relay/sendq.h"
+#include "core/loop.h"
 #include "core/mem.h"
 #include "core/metrics.h"
 #include "core/transport.h"
@@ -20,6 +24,7 @@
 #define SENDQ_AHEAD_ITEMS 256
 #define SENDQ_AHEAD_BYTES (8u * 1024 * 1024) /* of tickets that are asked for before their turn */
 #define SENDQ_TURN_BYTES  (512 * 1024)       /* one client must not hold up the loop */
+#define SENDQ_DOUBLES     1024 /* items; a longer queue grows by a quarter, for very many may do so at once */
 
 static void sendq_on_ticket(struct ticket_waiter *waiter);
 
@@ -32,9 +37,11 @@ sendq_init(struct sendq *q, enum msg_form form, const struct sendq_ops *ops)
 }
 
 static struct sendq_item *
-sendq_at(struct sendq *q, uint32_t i)
+sendq_at(const struct sendq *q, uint32_t i)
 {
-	return &q->items[(q->head + i) & (q->capacity - 1)];
+	uint32_t at = q->head + i;
+
+	return &q->items[at < q->capacity ? at : at - q->capacity];
 }
 
 static void
@@ -44,27 +51,43 @@ sendq_count_bytes(struct sendq *q, int64_t delta)
 	metrics[METRIC_QUEUED_BYTES] += (double)delta;
 }
 
+/* The items on the heap. */
+static void
+sendq_count_items(int64_t delta)
+{
+	metrics[METRIC_QUEUE_MEMORY_BYTES] += (double)(delta * (int64_t)sizeof(struct sendq_item));
+}
+
 static void
 sendq_grow(struct sendq *q)
 {
-	struct sendq_item *items = mem_alloc(sizeof(*items) * q->capacity * 2);
+	uint32_t capacity = q->capacity + (q->capacity < SENDQ_DOUBLES ? q->capacity : q->capacity / 4);
+	struct sendq_item *items = mem_alloc(sizeof(*items) * capacity);
 
 	for (uint32_t i = 0; i < q->count; i++)
 		items[i] = *sendq_at(q, i);
-	if (q->items != q->inline_items)
+	sendq_count_items(capacity);
+	if (q->items != q->inline_items) {
+		sendq_count_items(-(int64_t)q->capacity);
 		free(q->items);
+	}
 	q->items = items;
-	q->capacity *= 2;
+	q->capacity = capacity;
 	q->head = 0;
 }
 
-/* An idle session holds no memory for its queue. */
+/* Where few are left; an idle session holds no memory for its queue. */
 static void
 sendq_shrink(struct sendq *q)
 {
-	if (q->count > 0 || q->items == q->inline_items)
+	struct sendq_item *items = q->items;
+
+	if (q->count > SENDQ_INLINE || items == q->inline_items)
 		return;
-	free(q->items);
+	for (uint32_t i = 0; i < q->count; i++)
+		q->inline_items[i] = *sendq_at(q, i);
+	sendq_count_items(-(int64_t)q->capacity);
+	free(items);
 	q->items = q->inline_items;
 	q->capacity = SENDQ_INLINE;
 	q->head = 0;
@@ -85,6 +108,7 @@ sendq_drop_item(struct sendq *q, struct sendq_item *item)
 		if (q->waiter.ticket == item->ticket)
 			ticket_unwait(&q->waiter);
 		q->ticket_bytes -= ticket_octets(item->ticket);
+		q->mark_octets -= (int64_t)ticket_octets(item->ticket);
 		ticket_unref(item->ticket);
 	} else {
 		sendq_count_bytes(q, -(int64_t)item->span.length);
@@ -98,9 +122,40 @@ sendq_drop_head(struct sendq *q)
 {
 	struct sendq_item item = *sendq_at(q, 0);
 
-	q->head = (q->head + 1) & (q->capacity - 1);
+	if (++q->head == q->capacity)
+		q->head = 0;
 	q->count--;
 	sendq_drop_item(q, &item);
+}
+
+static void
+sendq_set_mark(struct sendq *q, int64_t now)
+{
+	q->mark_ms = now;
+	q->mark_octets = (int64_t)(q->bytes + q->ticket_bytes);
+	q->waits_ms = 0;
+}
+
+static void
+sendq_drop_mark(struct sendq *q)
+{
+	q->mark_ms = q->waits_ms = 0;
+}
+
+/* Something is left. */
+static void
+sendq_keep_mark(struct sendq *q, bool waiting)
+{
+	int64_t now = loop_now_ms();
+
+	if (q->mark_ms == 0 || q->mark_octets <= 0)
+		sendq_set_mark(q, now);
+	else if (q->waits_ms != 0 && !waiting)
+		q->mark_ms += now - q->waits_ms;
+	if (!waiting)
+		q->waits_ms = 0;
+	else if (q->waits_ms == 0)
+		q->waits_ms = now;
 }
 
 void
@@ -109,6 +164,7 @@ sendq_clear(struct sendq *q)
 	ticket_unwait(&q->waiter);
 	while (q->count > 0)
 		sendq_drop_head(q);
+	sendq_drop_mark(q);
 	sendq_shrink(q);
 }
 
@@ -120,6 +176,8 @@ sendq_truncate(struct sendq *q)
 	ticket_unwait(&q->waiter);
 	while (q->count > keep)
 		sendq_drop_item(q, sendq_at(q, --q->count));
+	sendq_shrink(q);
+	sendq_forgive(q);
 }
 
 /* Takes no reference when the run at the tail simply grows longer. */
@@ -163,10 +221,10 @@ sendq_push_octets(struct sendq *q, const void *data, size_t len)
 
 /* A ticket's payload comes later, its cursor is known now: it goes ahead. */
 static void
-sendq_push_id_line(struct sendq *q)
+sendq_push_id_line(struct sendq *q, const struct msg *msg)
 {
 	char line[MSG_ID_LINE_MAX];
-	size_t len = q->form == MSG_FORM_SSE ? msg_id_line(line) : 0;
+	size_t len = q->form == MSG_FORM_SSE ? msg_id_line(msg, line) : 0;
 
 	if (len > 0)
 		sendq_push_octets(q, line, len);
@@ -182,7 +240,7 @@ sendq_push_msg(struct sendq *q, struct msg *msg)
 			frame = msg_frame(msg, q->form); /* mostly it has been made already */
 		sendq_push_span(q, frame);
 	} else {
-		sendq_push_id_line(q);
+		sendq_push_id_line(q, msg);
 		ticket_ref(msg->ticket);
 		q->ticket_bytes += ticket_octets(msg->ticket);
 		*sendq_append(q) =
@@ -190,6 +248,17 @@ sendq_push_msg(struct sendq *q, struct msg *msg)
 		if (q->waiter.ticket != NULL && q->ticket_bytes <= SENDQ_AHEAD_BYTES)
 			ticket_prefetch(msg->ticket);
 	}
+}
+
+bool
+sendq_push_run(struct sendq *q, struct msg_run *run)
+{
+	const struct span *spans;
+	size_t n = msg_run_spans(run, q->form, &spans);
+
+	for (size_t i = 0; i < n; i++)
+		sendq_push_span(q, spans[i]);
+	return n > 0;
 }
 
 void
@@ -210,12 +279,42 @@ sendq_backlog(struct sendq *q)
 	return head != NULL ? q->held_bytes - head->held : 0;
 }
 
+int64_t
+sendq_age_ms(const struct sendq *q, int64_t now)
+{
+	if (q->mark_ms == 0)
+		return 0;
+	return (q->waits_ms != 0 ? q->waits_ms : now) - q->mark_ms;
+}
+
+void
+sendq_forgive(struct sendq *q)
+{
+	if (q->count == 0)
+		sendq_drop_mark(q);
+	else if (q->mark_ms != 0)
+		sendq_set_mark(q, loop_now_ms());
+}
+
+uint64_t
+sendq_oldest_block(const struct sendq *q)
+{
+	for (uint32_t i = 0; i < q->count; i++) {
+		const struct sendq_item *item = sendq_at(q, i);
+
+		if (item->ticket == NULL)
+			return block_number(item->span.block);
+	}
+	return UINT64_MAX;
+}
+
 static void
 sendq_put_head(struct sendq *q, struct span span)
 {
 	struct sendq_item *head = sendq_at(q, 0);
 
 	q->ticket_bytes -= ticket_octets(head->ticket);
+	q->mark_octets += (int64_t)span.length - (int64_t)ticket_octets(head->ticket);
 	ticket_unref(head->ticket);
 	*head = (struct sendq_item){.span = span, .held = (uint32_t)block_size(span.block)};
 	q->held_bytes += head->held;
@@ -311,6 +410,7 @@ sendq_fill_iov(struct sendq *q, struct iovec *iov)
 static void
 sendq_consume(struct sendq *q, size_t len)
 {
+	q->mark_octets -= (int64_t)len;
 	while (len > 0) {
 		struct span *span = &sendq_at(q, 0)->span;
 
@@ -331,8 +431,8 @@ sendq_failure(void)
 	return errno == EAGAIN || errno == EWOULDBLOCK ? SENDQ_BLOCKED : SENDQ_ERROR;
 }
 
-enum sendq_result
-sendq_flush(struct sendq *q, struct transport *transport, size_t *sent)
+static enum sendq_result
+sendq_send(struct sendq *q, struct transport *transport, size_t *sent)
 {
 	struct iovec iov[SENDQ_IOV];
 	size_t share = SENDQ_TURN_BYTES;
@@ -358,4 +458,16 @@ sendq_flush(struct sendq *q, struct transport *transport, size_t *sent)
 	}
 	sendq_shrink(q);
 	return transport_flush(transport) ? SENDQ_EMPTY : sendq_failure();
+}
+
+enum sendq_result
+sendq_flush(struct sendq *q, struct transport *transport, size_t *sent)
+{
+	enum sendq_result result = sendq_send(q, transport, sent);
+
+	if (result == SENDQ_EMPTY)
+		sendq_drop_mark(q);
+	else
+		sendq_keep_mark(q, result == SENDQ_WAITING);
+	return result;
 }

@@ -41,6 +41,10 @@ struct sendq {
 	size_t bytes;        /* of the spans */
 	size_t held_bytes;   /* of the blocks that the spans hold in memory */
 	size_t ticket_bytes; /* of the tickets' payloads, which are still in the database */
+	/* The mark: all that was pushed up to a time. When it has been sent a new one is set. */
+	int64_t mark_ms;     /* 0: nothing waits that has been flushed once */
+	int64_t mark_octets; /* of it, tickets' payloads included, that are not sent yet */
+	int64_t waits_ms;    /* since when the head is a ticket that is being read; 0: it is not */
 	struct ticket_waiter waiter;
 	const struct sendq_ops *ops; /* NULL: nobody is told */
 	struct sendq_item inline_items[SENDQ_INLINE];
@@ -55,6 +59,8 @@ void sendq_clear(struct sendq *q);
 void sendq_truncate(struct sendq *q);
 
 void sendq_push_msg(struct sendq *q, struct msg *msg);
+/* Of a plain run; false: nothing was pushed, each is to be pushed for itself. */
+bool sendq_push_run(struct sendq *q, struct msg_run *run);
 /* Shared octets. */
 void sendq_push_span(struct sendq *q, struct span span);
 /* For this client alone; copied. */
@@ -65,6 +71,13 @@ void sendq_move(struct sendq *from, struct sendq *to);
 
 /* Octets of memory held by what is behind the run that is being sent. */
 size_t sendq_backlog(struct sendq *q);
+/* For how long something has waited that the peer could have taken: at least so long, and for less than twice
+ * that. The time for which a ticket at the head is being read does not count. */
+int64_t sendq_age_ms(const struct sendq *q, int64_t now);
+/* What waits counts as pushed just now. */
+void sendq_forgive(struct sendq *q);
+/* The number of the block that has been held for longest; UINT64_MAX: none is held. */
+uint64_t sendq_oldest_block(const struct sendq *q);
 
 enum sendq_result {
 	SENDQ_EMPTY,   /* all is sent */

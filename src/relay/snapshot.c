@@ -1,11 +1,9 @@
 /* PostgreSQL's snapshots. */
 #include "config.h"
 #include "relay/snapshot.h"
-#include "core/log.h"
+#include "core/decimal.h"
 #include "core/mem.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,19 +67,50 @@ snapshot_parse(struct snapshot *snapshot, struct slice text)
 	return true;
 }
 
+struct snapshot_out {
+	char *p, *end;
+};
+
+/* What does not fit ends it. */
+static void
+snapshot_put(struct snapshot_out *out, const char *text, size_t len)
+{
+	if ((size_t)(out->end - out->p) < len) {
+		out->p = out->end;
+		return;
+	}
+	memcpy(out->p, text, len);
+	out->p += len;
+}
+
+static void
+snapshot_put_number(struct snapshot_out *out, uint64_t number, const char *behind)
+{
+	char text[DECIMAL_MAX];
+
+	snapshot_put(out, text, decimal_write(text, number));
+	snapshot_put(out, behind, strlen(behind));
+}
+
+size_t
+snapshot_write(const struct snapshot *s, char *text, size_t size)
+{
+	struct snapshot_out out = {text, text + size};
+
+	snapshot_put_number(&out, s->xmin, ":");
+	snapshot_put_number(&out, s->xmax, ":");
+	for (size_t i = 0; i < s->count; i++)
+		snapshot_put_number(&out, s->xip[i], i + 1 < s->count ? "," : "");
+	return (size_t)(out.p - text);
+}
+
 char *
 snapshot_text(const struct snapshot *s)
 {
-	char *text = NULL;
-	size_t len;
-	FILE *out = open_memstream(&text, &len);
+	size_t size = (s->count + 2) * (DECIMAL_MAX + 1) + 1;
+	char *text = mem_alloc(size);
 
-	if (out == NULL)
-		log_fatal("out of memory");
-	fprintf(out, "%" PRIu64 ":%" PRIu64 ":", s->xmin, s->xmax);
-	for (size_t i = 0; i < s->count; i++)
-		fprintf(out, "%s%" PRIu64, i > 0 ? "," : "", s->xip[i]);
-	fclose(out);
+	text[snapshot_write(s, text, size)] = '\0';
 	return text;
 }
 
@@ -108,6 +137,13 @@ bool
 snapshot_is_set(const struct snapshot *s)
 {
 	return s->xmax != 0;
+}
+
+bool
+snapshot_is_equal(const struct snapshot *s, const struct snapshot *other)
+{
+	return s->xmin == other->xmin && s->xmax == other->xmax && s->count == other->count &&
+	       (s->count == 0 || memcmp(s->xip, other->xip, s->count * sizeof(*s->xip)) == 0);
 }
 
 static int

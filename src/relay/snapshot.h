@@ -24,11 +24,14 @@ struct snapshot {
 /* Parses "XMIN:XMAX:XIP,..." into *snapshot, which must be cleared or zero. False when it is none: then
  * *snapshot is as before. */
 bool snapshot_parse(struct snapshot *snapshot, struct slice text);
-/* The same form. The caller releases it with free(). */
+/* Writes the same form, without a NUL, and returns its length; size when it takes that or more. */
+size_t snapshot_write(const struct snapshot *snapshot, char *text, size_t size);
+/* The same, on the heap; the caller releases it with free(). */
 char *snapshot_text(const struct snapshot *snapshot);
 void snapshot_copy(struct snapshot *to, const struct snapshot *from);
 void snapshot_clear(struct snapshot *snapshot);
 bool snapshot_is_set(const struct snapshot *snapshot);
+bool snapshot_is_equal(const struct snapshot *snapshot, const struct snapshot *other);
 
 bool snapshot_sees(const struct snapshot *snapshot, uint64_t xid);
 /* It sees from now on only what the other sees, too. */

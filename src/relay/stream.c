@@ -100,12 +100,14 @@ stream_take_event(const struct record *r)
 		return;
 	if (stream.overlap && position_has(&stream.position, r->id))
 		return;
+	if (!position_is_behind(&stream.position, r->id))
+		dispatch_flush(); /* the places of those before it would not be found any more */
 	if (r->logged)
 		position_add_logged(&stream.position, r->id, r->time_us);
 	else
 		position_add(&stream.position, r->id);
 	stream.version++;
-	dispatch_event(r, stream.xid);
+	dispatch_event(r, stream.xid, &stream.position);
 }
 
 /* False: what lies between the last batch and this one has not been heard. caught_up: the log has been read for
@@ -408,7 +410,7 @@ stream_on_row(void *arg, uint64_t xid, bool deferred, const struct record *r)
 	stream.version++;
 	stream.rows++;
 	metrics[METRIC_EVENTS_CAUGHT_UP_TOTAL]++;
-	dispatch_event(r, deferred ? xid : 0);
+	dispatch_event(r, deferred ? xid : 0, &stream.position);
 	dispatch_flush();
 	stream.unpaced_bytes += r->payload.len;
 	if ((stream.rows % STREAM_PACE_ROWS == 0 ||
@@ -519,8 +521,8 @@ stream_distrust(void)
 }
 
 /*
- * Cursors tell what was not visible when deferred events were last read. That may have been very many transactions, so that
- * no cursor has room for them; and where nobody announces it stays so.
+ * Cursors tell what was not visible when deferred events were last read. That may have been very many
+ * transactions, so that no cursor has room for them; and where nobody announces it stays so.
  */
 static bool
 stream_is_burdened(const struct snapshot *seen)
@@ -753,14 +755,22 @@ stream_version(void)
 
 /* Too many ranges of ids: the next marker makes them fewer. It does not make a snapshot shorter. */
 size_t
-stream_cursor(char out[POSITION_TEXT_MAX])
+stream_cursor_at(const struct position_place *place, char out[POSITION_TEXT_MAX])
 {
-	size_t len = position_format(&stream.position, out);
+	size_t len = position_format_at(&stream.position, place, out);
 
 	if (len == 0 && stream.state == STREAM_LIVE &&
 	    stream.position.before.count + stream.position.since.count > STREAM_MANY_IDS)
 		stream.ops->want_marker();
 	return len;
+}
+
+size_t
+stream_cursor(char out[POSITION_TEXT_MAX])
+{
+	struct position_place now = position_place(&stream.position);
+
+	return stream_cursor_at(&now, out);
 }
 
 void

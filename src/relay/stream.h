@@ -51,5 +51,7 @@ bool stream_has_deferred(void);
 uint64_t stream_version(void);
 /* The position's cursor and its length; 0 when there is none now, but soon. */
 size_t stream_cursor(char out[POSITION_TEXT_MAX]);
+/* The same behind an event that is being dispatched. */
+size_t stream_cursor_at(const struct position_place *place, char out[POSITION_TEXT_MAX]);
 
 #endif

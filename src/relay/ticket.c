@@ -133,6 +133,15 @@ ticket_ref(struct ticket *t)
 	t->refs++;
 }
 
+/* It counts against the cache's bound. */
+static struct span
+ticket_keep(struct span frame)
+{
+	block_keep(frame.block);
+	block_unref(frame.block);
+	return frame;
+}
+
 static void
 ticket_drop_frames(struct ticket *t)
 {
@@ -140,7 +149,7 @@ ticket_drop_frames(struct ticket *t)
 		if (t->frames[i].block == NULL)
 			continue;
 		ticket_cache.bytes -= t->frames[i].length;
-		block_unref(t->frames[i].block);
+		block_unkeep(t->frames[i].block);
 		t->frames[i].block = NULL;
 	}
 }
@@ -298,7 +307,7 @@ static void
 ticket_take(struct ticket *t, struct slice payload)
 {
 	assert(payload.len == t->octets);
-	t->frames[MSG_FORM_AWX] = msg_make_frame(MSG_FORM_AWX, NULL, 0, payload);
+	t->frames[MSG_FORM_AWX] = ticket_keep(msg_make_frame(MSG_FORM_AWX, NULL, 0, payload));
 	ticket_enter(t, TICKET_READY);
 	ticket_trim_cache();
 	ticket_wake_waiters(t);
@@ -428,7 +437,7 @@ ticket_make_frame(struct ticket *t, enum msg_form form)
 	if (!topic_parse((struct slice){t->topic, strlen(t->topic)}, false, &topic))
 		abort(); /* it was made of one */
 	t->frames[form] =
-	    msg_make_frame(form, &topic, t->time_us, ticket_payload(t, t->frames[MSG_FORM_AWX]));
+	    ticket_keep(msg_make_frame(form, &topic, t->time_us, ticket_payload(t, t->frames[MSG_FORM_AWX])));
 	ticket_cache.bytes += t->frames[form].length;
 }
 

@@ -18,14 +18,15 @@ E2E_TESTS = \
 	%D%/test_publish.py \
 	%D%/test_hostile.py \
 	%D%/test_watch.py \
-	%D%/test_slow.py \
+	%D%/test_slow.py %D%/test_backpressure.py \
 	%D%/test_tls.py \
 	%D%/test_proxies.py \
 	%D%/test_drp.py \
 	%D%/test_drp_events.py \
-	%D%/test_rights.py \
+	%D%/test_rights.py %D%/test_many_rights.py \
 	%D%/test_drp_clients.py \
 	%D%/test_credentials.py \
+	%D%/test_connecting.py \
 	%D%/test_drp_api.py \
 	%D%/test_auth_url.py \
 	%D%/test_events.py \
@@ -42,6 +43,6 @@ E2E_TESTS = \
 	%D%/test_http.py \
 	%D%/test_harness.py
 EXTRA_DIST += $(E2E_TESTS) \
-	%D%/harness.py %D%/wire.py %D%/replication.py %D%/faults.py %D%/libpq.py %D%/loss.py %D%/mesh.py %D%/wall.py %D%/chromium.py %D%/stream.py %D%/drp.py %D%/certificates.py %D%/package.json %D%/package-lock.json \
+	%D%/harness.py %D%/wire.py %D%/replication.py %D%/faults.py %D%/herd.py %D%/libpq.py %D%/loss.py %D%/mesh.py %D%/wall.py %D%/chromium.py %D%/stream.py %D%/drp.py %D%/certificates.py %D%/package.json %D%/package-lock.json \
 	%D%/clients/connect.js %D%/clients/count_ws.cjs %D%/clients/deflate.cjs %D%/clients/drp_watch.cjs %D%/clients/drp_watch.py %D%/clients/monitor.js %D%/clients/monitor_class.py \
 	%D%/clients/monitor_simple.py %D%/clients/use_ws.cjs

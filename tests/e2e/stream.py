@@ -5,6 +5,8 @@ import socket
 import time
 import urllib.parse
 
+from wire import receive
+
 
 class Ended(Exception):
     """The stream is over. reset: by an error, and not by its end."""
@@ -62,12 +64,8 @@ class Stream:
             self.body = self.read_rest().decode()
 
     def fill(self, deadline):
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError(f"nothing came within {self.timeout:g} s")
-        self.socket.settimeout(left)
         try:
-            data = self.socket.recv(1 << 18)
+            data = receive(self.socket, deadline, self.timeout)
         except ConnectionError:
             raise Ended(reset=True) from None
         if not data:

@@ -13,7 +13,7 @@ import drp
 from harness import Client, Node, User, eventually, free_port, main, quote, seconds, site
 from mesh import Player, cluster, make_header, start, wait_linked, wait_log
 from stream import Stream
-from wire import BINARY, CLOSE, TEXT, Closed, close_payload, make_frame
+from wire import BINARY, TEXT, Closed, make_frame
 
 PATH = "/api/v3/connections"
 FIELDS = ["CreateTime", "ExpiresAt", "Principal", "RemoteAddr", "Type", "Node"]
@@ -57,16 +57,6 @@ def follow(node, user, groups="jobs-status_changed"):
     assert client.status == 200, (client.status, client.body)
     client.groups()
     return client
-
-
-def closing(client):
-    """Code and reason of its close frame, whatever comes before."""
-    try:
-        while True:
-            client.text()
-    except Closed as closed:
-        client.send_quietly(make_frame(CLOSE, close_payload(closed.code)))
-        return closed.code, closed.reason
 
 
 def addresses(connections):
@@ -260,7 +250,7 @@ def test_a_connection_is_closed_wherever_it_is():
         for client in (clients[2], clients[0]):
             shown = ask(nodes[0], operator, one(address(client)))
             assert ask(nodes[0], operator, one(address(client)), "DELETE") == shown
-            assert closing(client) == (1008, REASON)
+            assert client.take_close() == (1008, REASON)
         ask(nodes[0], operator, one(address(stream)), "DELETE")
         stream.wait_end()
         wait_listed(nodes[0], operator, [clients[1]])
@@ -283,7 +273,7 @@ def test_who_may_close():
         for client in clients:
             client.assert_alive()
         ask(nodes[0], some, one(address(clients[0])), "DELETE")
-        assert closing(clients[0]) == (1008, REASON)
+        assert clients[0].take_close() == (1008, REASON)
         clients[1].assert_alive()
         for path in ("127.0.0.1:1", "127.0.0.1", "here", "%5B::1", "127.0.0.1:99999"):
             refused(nodes[0], some, 404, f"{PATH}/{path}")
@@ -324,7 +314,7 @@ def test_ipv6_in_brackets():
         for path in (name, urllib.parse.quote(name, safe=""), f"[0:0:0:0:0:0:0:1]:{number}"):
             assert ask(second, operator, f"{PATH}/{path}")["RemoteAddr"] == name, path
         ask(second, operator, f"{PATH}/{name}", "DELETE")
-        assert closing(client) == (1008, REASON)
+        assert client.take_close() == (1008, REASON)
 
 
 # ---- nodes that do not answer ----
@@ -399,7 +389,7 @@ def test_without_a_secret_a_node_lists_its_own():
         wait_listed(second, operator, [other])
         refused(first, operator, 404, one(address(other)), "DELETE")
         ask(first, operator, one(address(mine)), "DELETE")
-        assert closing(mine) == (1008, REASON)
+        assert mine.take_close() == (1008, REASON)
 
 
 # ---- between nodes ----
@@ -438,7 +428,7 @@ def test_what_a_node_answers_to_another():
         link.send_words("ask", 7, "close", number)
         assert answer(link, 7)[0] == "closed"
         closed = [c for c in clients if address(c) == lines[0].split(" ")[4]]
-        assert closing(closed[0]) == (1008, REASON)
+        assert closed[0].take_close() == (1008, REASON)
         link.assert_open()
         link.close()
 
@@ -539,7 +529,7 @@ def test_two_thousand_connections():
         told = [c["RemoteAddr"] for c in found]
         last = next(c for c in reversed(clients) if told.count(address(c)) == 1)  # a port may be in use towards both nodes
         ask(nodes[0], operator, one(address(last)), "DELETE")
-        assert closing(last) == (1008, REASON)
+        assert last.take_close() == (1008, REASON)
 
 
 # ---- events ----

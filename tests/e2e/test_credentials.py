@@ -397,35 +397,116 @@ def test_a_password_that_takes_its_time_holds_up_no_token():
             assert slow.result() == 503
 
 
+def show(node, name, password, address):
+    """A name with a password, behind a proxy, from the address of that number; the answer's status."""
+    return drp.dial(node, {**drp.basic(name, password), "X-Forwarded-For": f"192.0.2.{address}"}).status
+
+
 def test_so_many_passwords_may_wait():
     counted("waiting_password", f"""{USER_ROW} AS $$BEGIN PERFORM pg_advisory_xact_lock(4711); END$$""", "name text, password text")
     lock = site.session()
     lock("SELECT pg_advisory_lock(4711)")
-    with Node(authenticate_password_function="public.waiting_password", query_timeout="20s") as node:
+    with Node(authenticate_password_function="public.waiting_password", query_timeout="20s", trusted_proxies="127.0.0.1") as node:
         with concurrent.futures.ThreadPoolExecutor(200) as pool:
-            dialled = [pool.submit(lambda n=n: drp.dial(node, drp.basic(f"anybody{n}", "waits")).status) for n in range(160)]
+            dialled = [pool.submit(lambda n=n: show(node, f"anybody{n}", "waits", n)) for n in range(160)]
             eventually(lambda: sum(f.done() for f in dialled) == 160 - 128, what="those who are too many are told so")
             assert {f.result() for f in dialled if f.done()} == {503}
             lock("SELECT pg_advisory_unlock(4711)")
             assert {f.result() for f in dialled} == {403, 503}
 
 
+class Lock:
+    """In the way of passwords of names that begin with "anybody"; others are checked as ever."""
+
+    def __init__(self, name, number):
+        counted(name, f"""{USER_ROW} AS $$BEGIN
+            IF name LIKE 'anybody%' THEN PERFORM pg_advisory_xact_lock({number}); END IF;
+            RETURN QUERY SELECT * FROM pgrelay.authenticate_password(name, password); END$$""", "name text, password text")
+        self.function, self.number, self.session = f"public.{name}", number, site.session()
+
+    def shut(self):
+        self.session(f"SELECT pg_advisory_lock({self.number})")
+
+    def open(self):
+        self.session(f"SELECT pg_advisory_unlock({self.number})")
+
+    def __enter__(self):
+        self.shut()
+
+    def __exit__(self, *_):
+        self.open()
+
+
+def flood(pool, dial, count):
+    """So many at once; those whose answer is there, when no more are to come."""
+    dialled = [pool.submit(dial, n) for n in range(count)]
+    eventually(lambda: sum(f.done() for f in dialled) == count - 16, what="all but 16 of the address have been turned away")
+    assert {f.result() for f in dialled if f.done()} == {429}
+    return dialled
+
+
+def test_of_one_address_16_passwords_may_wait_and_others_come_in():
+    """Its clients hang up as well, which makes no room."""
+    user, crowded = with_password("from somewhere else"), Lock("flooded_password", 4713)
+    with Node(authenticate_password_function=crowded.function, query_timeout="60s", trusted_proxies="127.0.0.1") as node:
+        with concurrent.futures.ThreadPoolExecutor(100) as pool, crowded:
+            dialled = flood(pool, lambda n: show(node, f"anybody{n}", "tries", 1), 60)
+            assert node.metric("pgrelay_passwords_crowded_total") == 60 - 16
+            assert node.metric("pgrelay_passwords_checked_total") == 16
+            headers = {**drp.basic("anybody", "x"), "X-Forwarded-For": "192.0.2.1"}
+            for method, path, body in (("GET", "/api/v3/users/anybody/token", None), ("POST", "/api/v3/events", "{" + " " * 100_000 + "}")):
+                refused = drp.request(node, method, path, headers, body)
+                assert refused.status == 429 and int(refused.headers["retry-after"]) > 0, refused
+                error = refused.json
+                assert (error["Model"], error["Code"]) == ("users", 429) and "address" in error["Messages"][0], error
+            other = pool.submit(show, node, "anybody else", "waits", 2)
+            eventually(lambda: node.metric("pgrelay_passwords_checked_total") == 17, what="another address's is asked about")
+            assert not other.done()
+            by_token = drp.dial(node, {**drp.bearer(user), "X-Forwarded-For": "192.0.2.1"})
+            assert by_token.status == 101, by_token.status
+        assert {f.result() for f in dialled} == {403, 429} and other.result() == 403
+        assert show(node, user.name, "from somewhere else", 1) == 101
+
+
+def test_who_hangs_up_makes_no_room_for_more_passwords():
+    crowded = Lock("deserted_password", 4714)
+    with Node(authenticate_password_function=crowded.function, query_timeout="60s") as node:
+        with crowded:
+            clients = [drp.Client(node.port) for _ in range(16)]
+            for n, client in enumerate(clients):
+                client.send(f"GET {drp.PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {drp.basic('anybody', str(n))['Authorization']}\r\n"
+                            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                            "Sec-WebSocket-Version: 13\r\n\r\n".encode())
+            eventually(lambda: node.metric("pgrelay_passwords_checked_total") == 16, what="all are asked about")
+            for client in clients:
+                client.close()
+            assert drp.dial(node, drp.basic("anybody", "tries")).status == 429
+        eventually(lambda: drp.dial(node, drp.basic("anybody", "tries")).status == 403, what="they have been checked")
+
+
+def test_a_node_that_ends_while_passwords_are_checked():
+    crowded = Lock("ending_password", 4715)
+    node = site.serve(authenticate_password_function=crowded.function, query_timeout="60s")
+    with concurrent.futures.ThreadPoolExecutor(4) as pool, crowded:
+        dialled = [pool.submit(lambda n=n: drp.dial(node, drp.basic(f"anybody{n}", "waits")).status) for n in range(4)]
+        eventually(lambda: node.metric("pgrelay_passwords_checked_total") == 4, what="all are asked about")
+        node.stop()
+        assert {f.result() for f in dialled} == {503}
+
+
 def test_who_logs_in_takes_no_room_from_open_sessions():
     """Else whoever tries many passwords would keep a session open whose password is not valid any more."""
-    counted("crowded_password", f"""{USER_ROW} AS $$BEGIN
-        IF name LIKE 'anybody%' THEN PERFORM pg_advisory_xact_lock(4712); END IF;
-        RETURN QUERY SELECT * FROM pgrelay.authenticate_password(name, password); END$$""", "name text, password text")
-    user, lock = with_password("of a crowded node"), site.session()
-    with Node(authenticate_password_function="public.crowded_password", query_timeout="20s") as node:
+    user, crowded = with_password("of a crowded node"), Lock("crowded_password", 4712)
+    with Node(authenticate_password_function=crowded.function, query_timeout="20s", trusted_proxies="127.0.0.1") as node:
         client = drp.dial(node, drp.basic(user.name, "of a crowded node"))
-        lock("SELECT pg_advisory_lock(4712)")
+        crowded.shut()
         with concurrent.futures.ThreadPoolExecutor(200) as pool:
-            dialled = [pool.submit(lambda n=n: drp.dial(node, drp.basic(f"anybody{n}", "waits")).status) for n in range(160)]
+            dialled = [pool.submit(lambda n=n: show(node, f"anybody{n}", "waits", n)) for n in range(160)]
             eventually(lambda: sum(f.done() for f in dialled) >= 160 - 128, what="no more may log in")
             before = node.metric("pgrelay_passwords_checked_total")
             notify_access(user)
             eventually(lambda: node.metric("pgrelay_passwords_checked_total") == before + 1, what="the session's password is asked about")
-            lock("SELECT pg_advisory_unlock(4712)")
+            crowded.open()
             assert {f.result() for f in dialled} == {403, 503}
         client.assert_alive()
 

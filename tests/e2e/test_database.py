@@ -228,7 +228,7 @@ class Locked:
 
 
 def test_a_lock_on_the_tokens_refuses_newcomers_in_time_and_disturbs_nobody():
-    with Node(query_timeout="1s", **FAST) as node:
+    with Node(query_timeout="1s", authenticate_cache="0s", **FAST) as node:
         client = follow(node)
         token = site.all_seeing.token
         with Locked("pgrelay.token"):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import struct
 import zlib
 
@@ -51,6 +52,19 @@ def test_without_the_setting_nothing_is_agreed_on():
     with Node() as node:
         ws = node.dial("/websocket/?token=" + site.all_seeing.token, headers=OFFER)
         assert ws.status == 101 and "sec-websocket-extensions" not in ws.headers, ws.headers
+
+
+def test_a_build_without_zlib_warns_that_the_setting_has_no_effect():
+    """Which build this is the handshake tells."""
+    with Node(compress_min=100) as node:
+        compresses = "sec-websocket-extensions" in node.connect(site.all_seeing, headers=OFFER).headers
+        warning = '"compress_min" has no effect: this pgrelay was built without zlib'
+        assert node.log.count(warning) == (0 if compresses else 1), node.log
+        node.process.signal(signal.SIGHUP)
+        eventually(lambda: "settings re-read" in node.log)
+        assert node.log.count(warning) == (0 if compresses else 2), node.log
+    with Node() as node:
+        assert warning not in node.log, node.log
 
 
 def test_who_does_not_offer_it_gets_plain_messages():

@@ -5,6 +5,7 @@ import json
 import re
 import socket
 
+import libpq
 from chromium import chromium
 from harness import Node, Process, clean_environment, eventually, free_port, main, need, quote, seconds, site
 from stream import Ended, Stream
@@ -440,6 +441,23 @@ def test_from_any_id_the_rest_comes():
             again.close()
 
 
+def test_from_any_id_within_a_transaction_the_rest_comes():
+    """Its events come in one payload, in runs of one topic; one whose id is a lower one comes behind them."""
+    client = follow(site.node, "demo-7,demo-8")
+    early = libpq.Session(site.pg.conninfo("writer"))
+    early("""BEGIN; SELECT pgrelay.emit('demo', 'x', '7', '{"n": 41}')""")
+    site.sql("""SELECT count(pgrelay.emit('demo', 'x', CASE n % 15 WHEN 0 THEN '8' ELSE '7' END, jsonb_build_object('n', n,
+                'pad', repeat('x', CASE n WHEN 33 THEN 20000 ELSE 10 END)))) FROM generate_series(1, 40) n""", "writer")
+    early("COMMIT")
+    early.close()
+    ids = [last_id(client, 1) for _ in range(41)]
+    assert len(set(ids)) == 41, ids
+    for n, id in enumerate(ids, 1):
+        again = follow(site.node, "demo-7,demo-8", last_event_id=id)
+        assert numbers(again, 41 - n) == list(range(n + 1, 42)), n
+        again.close()
+
+
 def test_what_was_missed_comes_before_what_comes():
     client = follow(site.node, "demo-7")
     count_to(1, 3)
@@ -509,9 +527,11 @@ def test_who_comes_back_sees_what_may_be_seen_now():
     count_to(1, 1)
     id = last_id(client, 1)
     client.close()
+    witness = follow(site.node, "demo-8", user)
     count_to(2, 2, key="8")
     count_to(3, 3)
     site.pgrelay("grant", "remove", user.name, "demo.*.8")
+    assert numbers(witness, 1) == [2] and witness.groups()[1]["groups_current"] == []  # the node has heard of it
     client = stream(site.node, "demo-7,demo-8", user, last_event_id=id)
     errors, told = client.groups()
     assert len(errors) == 1 and told["groups_current"] == ["demo-7"], (errors, told)

@@ -27,6 +27,15 @@ class Closed(Exception):
         self.code, self.reason = code, reason
 
 
+def receive(sock, deadline, timeout):
+    """What has come by then; timeout, in seconds, is what it was."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError(f"nothing came within {timeout:g} s")
+    sock.settimeout(left)
+    return sock.recv(1 << 18)
+
+
 class Frame:
     def __init__(self, fin, opcode, payload):
         self.fin, self.opcode, self.payload = fin, opcode, payload
@@ -135,12 +144,8 @@ class WebSocket:
             pass
 
     def fill(self, deadline):
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError(f"nothing came within {self.timeout:g} s")
-        self.socket.settimeout(left)
         try:
-            data = self.socket.recv(1 << 18)
+            data = receive(self.socket, deadline, self.timeout)
         finally:
             self.socket.settimeout(self.timeout)
         if not data:
@@ -244,6 +249,10 @@ class WebSocket:
 
     def wait_closed(self):
         """Until the server closes, whatever comes before; answers, and returns its code (None: there was no close frame)."""
+        return self.take_close()[0]
+
+    def take_close(self):
+        """The same; code and reason."""
         deadline = time.monotonic() + 3 * self.timeout
         try:
             while True:
@@ -253,9 +262,9 @@ class WebSocket:
         except Closed as closed:
             if closed.code is not None:
                 self.send_quietly(make_frame(CLOSE, close_payload(closed.code)))
-            return closed.code
+            return closed.code, closed.reason
         except ConnectionResetError:
-            return None
+            return None, ""
 
     def assert_alive(self):
         """The session still serves: a ping is answered."""

@@ -1,7 +1,7 @@
 /*
- * The way from NOTIFY to the sockets, to be measured from outside: hot_path.py runs this under callgrind or perf. It
- * has a node's inside (stream, dispatch, hub, history, sessions, send queues) and real sockets; PostgreSQL and HTTP
- * are left out. hot_take() and hot_send() are what is counted.
+ * The way from NOTIFY to the sockets, to be measured from outside: hot_path.py runs this under callgrind or
+ * perf. It has a node's inside (stream, dispatch, hub, history, sessions, send queues) and real sockets;
+ * PostgreSQL and HTTP are left out. hot_take() and hot_send() are what is counted.
  *
  *     hot_path --list                       the scenarios
  *     hot_path --build                      what the figures depend on
@@ -41,7 +41,7 @@
 #define FIRST_ID      1000000
 #define FIRST_TIME_US 1700000000000000
 
-enum record_style { RECORD_PLAIN, RECORD_DRP };
+enum record_style { RECORD_PLAIN, RECORD_DRP, RECORD_ENVELOPE };
 
 struct scenario {
 	const char *name, *what;
@@ -70,6 +70,11 @@ static const struct scenario scenarios[] = {
 	MSG_FORM_SSE, false},
     {"drp_100", "100 sessions of the Digital Rebar dialect with all jobs and one machine's", 100, 0, false,
 	RECORD_DRP, 300, 40, MSG_FORM_DRP, false},
+    {"sse_1", "one event stream: a record with what its frame costs", 1, 0, false, RECORD_PLAIN, 300, 40,
+	MSG_FORM_SSE, false},
+    {"drp_1", "one session of the Digital Rebar dialect, records as watch() writes them", 1, 0, false,
+	RECORD_ENVELOPE, 300, 40, MSG_FORM_DRP, false},
+    {"broadcast_1", "one relay of AWX's", 1, 0, false, RECORD_PLAIN, 300, 40, MSG_FORM_BROADCAST, false},
     {"tls_100", "100 sessions in one group over TLS, without OpenSSL's part", 100, 0, false, RECORD_PLAIN,
 	300, 40, MSG_FORM_AWX, true},
 };
@@ -101,9 +106,9 @@ last_marker(void)
 }
 
 static size_t
-cursor_source(char *out, size_t size)
+cursor_source(const struct msg *msg, char *out, size_t size)
 {
-	return stream_cursor(out);
+	return stream_cursor_at(&msg->place, out);
 }
 
 static const struct stream_ops stream_ops = {on_access, on_news, on_news, on_news};
@@ -188,7 +193,7 @@ dialect_open(struct session *session, void *request)
 	struct topic patterns[8];
 	int n = 0;
 
-	if (scenario->style == RECORD_DRP) {
+	if (scenario->style != RECORD_PLAIN) {
 		strcpy(text[n++], "jobs.*.*");
 		sprintf(text[n++], "machine_jobs.*.4f6c2a10-0000-4000-8000-%012d", c->number);
 	} else if (scenario->groups == 0) {
@@ -375,18 +380,30 @@ record_write_drp(char *out)
 	    number_below(scenario->sessions));
 }
 
+static int
+record_write_envelope(char *out)
+{
+	int job = number_below(1000);
+
+	return sprintf(out,
+	    "e %lld %lld jobs.update.6a1e0001-0000-4000-8000-%012d "
+	    "{\"key\": \"6a1e0001-0000-4000-8000-%012d\", \"action\": \"update\", \"object\": {"
+	    "\"State\": \"running\", \"ExitState\": \"\", \"Current\": true, \"Task\": \"",
+	    (long long)next_id, (long long)(FIRST_TIME_US + next_id), job, job);
+}
+
 /* Filled up to the length that it is to have. */
 static size_t
 record_write(char *out)
 {
-	int len = scenario->style == RECORD_DRP ? record_write_drp(out) : record_write_plain(out);
+	static int (*const writers[])(char *) = {record_write_plain, record_write_drp, record_write_envelope};
+	const char *ending = scenario->style == RECORD_ENVELOPE ? "\"}, \"original\": null}" : "\"}";
+	int len = writers[scenario->style](out);
 
 	next_id++;
-	for (; len < scenario->record_octets - 2; len++)
+	for (; len < scenario->record_octets - (int)strlen(ending); len++)
 		out[len] = (char)('a' + len % 26);
-	out[len++] = '"';
-	out[len++] = '}';
-	return (size_t)len;
+	return (size_t)(stpcpy(out + len, ending) - out);
 }
 
 static size_t

@@ -1,10 +1,12 @@
 # One C program a module, linked with the daemon's library. One test: make check TESTS=tests/unit/test_event
 UNIT_TESTS = \
 	%D%/test_event \
+	%D%/test_recent \
 	%D%/test_hub \
 	%D%/test_idset \
 	%D%/test_snapshot \
 	%D%/test_position \
+	%D%/test_cursor \
 	%D%/test_history \
 	%D%/test_msg \
 	%D%/test_sendq \
@@ -20,12 +22,15 @@ UNIT_TESTS = \
 	%D%/test_json_scan \
 	%D%/test_drp_post \
 	%D%/test_rfc3339 \
+	%D%/test_transport \
+	%D%/test_decimal \
 	%D%/test_deflate \
-	%D%/test_drp \
+	%D%/test_drp %D%/test_login_limit \
 	%D%/test_run_lines \
 	%D%/test_secret \
 	%D%/test_relay_message \
 	%D%/test_relay_dedup \
+	%D%/test_auth_cache \
 	%D%/test_watch_cursor \
 	%D%/test_watch_jobs \
 	%D%/test_loop \
@@ -37,6 +42,8 @@ UNIT_TESTS = \
 	%D%/test_pg_hosts
 check_PROGRAMS += $(UNIT_TESTS)
 
+%C%_test_recent_SOURCES = %D%/test_recent.c %D%/tap.h
+%C%_test_recent_LDADD = $(PGRELAY_LIBS)
 %C%_test_event_SOURCES = %D%/test_event.c %D%/tap.h
 %C%_test_event_LDADD = $(PGRELAY_LIBS)
 %C%_test_hub_SOURCES = %D%/test_hub.c %D%/tap.h
@@ -47,6 +54,8 @@ check_PROGRAMS += $(UNIT_TESTS)
 %C%_test_snapshot_LDADD = $(PGRELAY_LIBS)
 %C%_test_position_SOURCES = %D%/test_position.c %D%/stream_model.h %D%/tap.h
 %C%_test_position_LDADD = $(PGRELAY_LIBS)
+%C%_test_cursor_SOURCES = %D%/test_cursor.c %D%/stream_model.h %D%/tap.h
+%C%_test_cursor_LDADD = $(PGRELAY_LIBS)
 %C%_test_history_SOURCES = %D%/test_history.c %D%/stream_model.h %D%/tap.h
 %C%_test_history_LDADD = $(PGRELAY_LIBS)
 %C%_test_msg_SOURCES = %D%/test_msg.c %D%/tap.h
@@ -73,10 +82,16 @@ check_PROGRAMS += $(UNIT_TESTS)
 %C%_test_publish_body_LDADD = $(PGRELAY_LIBS)
 %C%_test_deflate_SOURCES = %D%/test_deflate.c %D%/tap.h
 %C%_test_deflate_LDADD = $(PGRELAY_LIBS)
+%C%_test_login_limit_SOURCES = %D%/test_login_limit.c %D%/tap.h
+%C%_test_login_limit_LDADD = $(PGRELAY_LIBS)
 %C%_test_drp_SOURCES = %D%/test_drp.c %D%/tap.h
 %C%_test_drp_LDADD = $(PGRELAY_LIBS)
 %C%_test_rfc3339_SOURCES = %D%/test_rfc3339.c %D%/tap.h
 %C%_test_rfc3339_LDADD = $(PGRELAY_LIBS)
+%C%_test_transport_SOURCES = %D%/test_transport.c %D%/tap.h
+%C%_test_transport_LDADD = $(PGRELAY_LIBS)
+%C%_test_decimal_SOURCES = %D%/test_decimal.c %D%/tap.h
+%C%_test_decimal_LDADD = $(PGRELAY_LIBS)
 %C%_test_drp_post_SOURCES = %D%/test_drp_post.c %D%/tap.h
 %C%_test_drp_post_LDADD = $(PGRELAY_LIBS)
 %C%_test_json_scan_SOURCES = %D%/test_json_scan.c %D%/tap.h
@@ -87,6 +102,8 @@ check_PROGRAMS += $(UNIT_TESTS)
 %C%_test_secret_LDADD = $(PGRELAY_LIBS)
 %C%_test_relay_message_SOURCES = %D%/test_relay_message.c %D%/tap.h
 %C%_test_relay_message_LDADD = $(PGRELAY_LIBS)
+%C%_test_auth_cache_SOURCES = %D%/test_auth_cache.c %D%/tap.h
+%C%_test_auth_cache_LDADD = $(PGRELAY_LIBS)
 %C%_test_relay_dedup_SOURCES = %D%/test_relay_dedup.c %D%/tap.h
 %C%_test_relay_dedup_LDADD = $(PGRELAY_LIBS)
 %C%_test_watch_cursor_SOURCES = %D%/test_watch_cursor.c %D%/tap.h

@@ -102,6 +102,8 @@ test_defaults(void)
 	is_int(conf.connect_timeout_ms, 10000, "connect_timeout is in milliseconds");
 	is_int(conf.max_message_bytes, 1024 * 1024, "max_message_bytes is in octets");
 	is_int(conf.queue_limit_bytes, 16 * 1024 * 1024, "queue_limit");
+	is_int(conf.queue_age_ms, 60000, "queue_age");
+	is_int(conf.queue_memory_bytes, 512 * 1024 * 1024, "queue_memory");
 	is_int(conf.max_groups, 1000, "max_groups");
 	is_int(conf.ping_interval_ms, 30000, "ping_interval");
 	is_int(conf.reuse_port, false, "reuse_port");
@@ -154,6 +156,10 @@ static const struct value_row {
     {"max_message_bytes = 2GB", NULL, -1, "out of range"},
     {"queue_limit = 64GB", &conf.queue_limit_bytes, INT64_C(68719476736), NULL},
     {"queue_limit = 65GB", NULL, -1, "out of range"},
+    {"queue_age = 0s", &conf.queue_age_ms, 0, NULL},
+    {"queue_age = 2d", NULL, -1, "out of range"},
+    {"queue_memory = 1GB", &conf.queue_memory_bytes, INT64_C(1) << 30, NULL},
+    {"queue_memory = 512kB", NULL, -1, "out of range"},
     {"max_groups = 1", &conf.max_groups, 1, NULL},
     {"max_groups = 1000000", &conf.max_groups, 1000000, NULL},
     {"max_groups = 0", NULL, -1, "\"0\" is out of range for max_groups: from 1 to 1000000"},

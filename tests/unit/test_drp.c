@@ -154,7 +154,7 @@ test_too_many(void)
 static void
 add(struct drp_registrations *r, const char *text, uint16_t patterns)
 {
-	struct drp_registration one = {slice_of(text), patterns, 7};
+	struct drp_registration one = {slice_of(text), patterns, 7, 10};
 
 	drp_registrations_add(r, &one);
 }
@@ -178,14 +178,17 @@ test_registrations(void)
 	ok(drp_registrations_remove(&r, slice_of("a,b.c.d")) && !drp_registrations_remove(&r, slice_of("x")),
 	    "one is taken back, once");
 	is_int((long long)r.patterns, 2, "and what it stood for");
+	is_int((long long)r.allowed, 20, "and what the user may see of it");
 	ok(drp_registrations_next(&r, &at, &one) && slice_is(one.text, "a.b.c") && one.seen == 7,
 	    "the first is still there");
-	drp_registrations_see(&r, &one, 9);
+	drp_registrations_see(&r, &one, 9, 500);
 	ok(drp_registrations_next(&r, &at, &one) && slice_is(one.text, "*.*.*") && one.seen == 7 &&
 		!drp_registrations_next(&r, &at, &one),
 	    "and the last");
 	at = 0;
-	ok(drp_registrations_next(&r, &at, &one) && one.seen == 9, "what is seen of one changes");
+	ok(drp_registrations_next(&r, &at, &one) && one.seen == 9 && one.patterns == 1,
+	    "what is seen of one changes");
+	is_int((long long)r.allowed, 510, "and how much of all");
 	drp_registrations_clear(&r);
 }
 
@@ -197,7 +200,8 @@ test_rights(void)
 	static const struct auth_right given[] = {
 	    {"b.*.*", "b.x.*"}, {"a.*.*", "a.y.*"}, {"b.*.*", "b.z.*"}, {"c.*.*", "no pattern"}};
 	static const struct auth_right turned[] = {{"b.*.*", "b.z.*"}, {"b.*.*", "b.x.*"}};
-	struct auth_answer answer = {PG_QUERY_OK, given, 3, ""}, other = {PG_QUERY_OK, turned, 2, ""};
+	struct auth_answer answer = {PG_QUERY_OK, given, 3, "", false},
+			   other = {PG_QUERY_OK, turned, 2, "", false};
 	struct drp_rights rights, again;
 	struct drp_patterns patterns;
 	struct drp_seen seen = {0};
@@ -207,6 +211,7 @@ test_rights(void)
 	drp_rights_init(&rights, &answer);
 	drp_rights_init(&again, &other);
 	ok(drp_patterns_expand(slice_of("b,c.*.*"), &patterns, &error), "two patterns");
+	is_int((long long)drp_rights_count(&rights, &patterns), 2, "which have two rights");
 	digest = drp_rights_find(&rights, &patterns, &seen);
 	ok(digest != 0 && seen.count == 2 && slice_is(seen.topics[0].action, "x"),
 	    "what is allowed of the one is found");
@@ -351,8 +356,8 @@ test_aliases(void)
 	is_int((long long)drp_event_aliases(&topic,
 		   slice_of("{\"WorkOrder\": \"w1\", \"Machine\": \"m1\", \"Machine\": \"m2\"}"), aliases),
 	    2, "both ways, each once");
-	ok(slice_is(aliases[0].topic.key, "w1") && slice_is(aliases[1].topic.key, "m1"),
-	    "by what comes first");
+	ok(slice_is(aliases[0].topic.key, "m1") && slice_is(aliases[1].topic.key, "w1"),
+	    "by what comes first of the same name");
 	ok(topic_parse(slice_of("machines.update.m1"), false, &topic) && !drp_event_has_aliases(&topic) &&
 		drp_event_aliases(&topic, slice_of(bare), aliases) == 0,
 	    "machines are not");
@@ -364,10 +369,10 @@ static int got;
 static bool got_conditional;
 
 static void
-deliver(struct hub_member *member, struct msg *msg)
+deliver(struct hub_member *member, struct msg_run *run)
 {
 	got++;
-	got_conditional = msg->conditional;
+	got_conditional = run->msgs->conditional;
 }
 
 static int

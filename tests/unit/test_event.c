@@ -5,6 +5,8 @@
 
 #include "tap.h"
 
+#include <errno.h>
+
 #define SHA       "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define TEXT(s)   s, sizeof(s) - 1
 #define TEN(s)    s s s s s s s s s s
@@ -624,9 +626,57 @@ test_words(void)
 	    "the one octet * alone is a wildcard");
 }
 
+/* strtoll() tells what a number is. */
+static bool
+number_is_right(const char *digits, size_t len)
+{
+	char text[64], *end;
+	int n = snprintf(text, sizeof(text), "u 1 %.*s a.b.c {}", (int)len, digits);
+	long long want;
+	struct slice rest;
+	struct record r;
+	bool valid, right;
+
+	errno = 0;
+	want = strtoll(text + 4, &end, 10);
+	valid = len > 0 && len <= 19 && errno == 0 && *end == ' ' && end == text + 4 + len &&
+		text[4] != ' ' && strspn(text + 4, "0123456789") == len;
+	rest = (struct slice){tap_copy(text, (size_t)n), (size_t)n};
+	right = record_next(&rest, &r) && r.kind == (valid ? RECORD_EVENT : RECORD_MALFORMED) &&
+		(!valid || r.time_us == want);
+	free((char *)(uintptr_t)(r.line.ptr));
+	return right;
+}
+
+/* Digits are taken eight at a time. */
+static void
+test_numbers(void)
+{
+	struct tap_random random = {31415};
+	bool right = true;
+
+	diag("seed 31415");
+	for (int i = 0; right && i < 300000; i++) {
+		char digits[24];
+		size_t len = tap_random(&random, 23);
+
+		for (size_t k = 0; k < len; k++)
+			digits[k] = (char)(tap_random(&random, 60) == 0 ? 1 + tap_random(&random, 255)
+									: '0' + tap_random(&random, 10));
+		if (len > 18 && tap_random(&random, 2) == 0)
+			digits[0] = '9';
+		right = memchr(digits, '\n', len) != NULL || memchr(digits, ' ', len) != NULL ||
+			number_is_right(digits, len);
+		if (!right)
+			diag("\"%.*s\"", (int)len, digits);
+	}
+	ok(right, "numbers of any length, and what is none");
+}
+
 int
 main(void)
 {
+	test_numbers();
 	test_records();
 	test_record_prefixes();
 	test_record_mutations();

@@ -22,12 +22,12 @@ struct member {
 static struct member members[MEMBERS];
 
 static void
-member_deliver(struct hub_member *h, struct msg *msg)
+member_deliver(struct hub_member *h, struct msg_run *run)
 {
 	struct member *m = (struct member *)h;
 
-	m->got++;
-	m->msg = msg;
+	m->got += (int)run->count;
+	m->msg = run->msgs;
 }
 
 static void

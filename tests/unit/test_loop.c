@@ -263,6 +263,77 @@ test_stop(void)
 	loop_task_cancel(&a.task);
 }
 
+/* A hundred tasks of a millisecond each. */
+static struct doer slow[100];
+static int slow_done, passes;
+static struct loop_task pass;
+
+static void
+slow_run(void *arg)
+{
+	int64_t until_us = loop_now_us() + 1000;
+
+	while (loop_now_us() < until_us)
+		continue;
+	if (++slow_done == (int)ARRAY_LENGTH(slow))
+		loop_stop();
+}
+
+static void
+on_every_pass(evutil_socket_t fd, short what, void *arg)
+{
+	struct timeval none = {0, 0};
+
+	passes += slow_done > 0 && loop_is_behind();
+	event_add(*(struct event **)arg, &none);
+}
+
+static void
+pass_run(void *arg)
+{
+	*(int *)arg = slow_done;
+}
+
+static void
+test_shares(void)
+{
+	struct timeval none = {0, 0};
+	struct event *every;
+	int after = -1;
+
+	loop_init();
+	every = evtimer_new(loop_base(), on_every_pass, &every);
+	event_add(every, &none);
+	for (size_t i = 0; i < ARRAY_LENGTH(slow); i++) {
+		loop_task_init(&slow[i].task, slow_run, NULL);
+		loop_task_queue(&slow[i].task);
+	}
+	loop_task_init(&pass, pass_run, &after);
+	loop_task_queue(&pass);
+	ok(!loop_is_behind(), "before a turn ends nothing is behind");
+	loop_run();
+	ok(slow_done == (int)ARRAY_LENGTH(slow) && passes >= 3,
+	    "much work is done in shares: timers ran %d times between", passes);
+	event_free(every);
+	loop_free();
+	is_int(after, slow_done, "in the order in which it was asked for");
+}
+
+static void
+test_share_used(void)
+{
+	int64_t start_us = loop_now_us();
+
+	loop_init();
+	ok(!loop_share_is_used(), "a share begins when it is asked for");
+	while (!loop_share_is_used())
+		continue;
+	ok(loop_now_us() - start_us >= 1000, "and lasts for a while");
+	loop_settle();
+	ok(!loop_share_is_used(), "the next pass has another one");
+	loop_free();
+}
+
 /* What is left when the loop goes is done. */
 static void
 test_free(void)
@@ -295,5 +366,7 @@ main(void)
 	test_stop();
 	loop_free();
 	test_free();
+	test_shares();
+	test_share_used();
 	return tap_end();
 }

@@ -171,7 +171,7 @@ test_references(void)
 static const char *sse_cursor;
 
 static size_t
-write_cursor(char *out, size_t size)
+write_cursor(const struct msg *msg, char *out, size_t size)
 {
 	return sse_cursor != NULL ? (size_t)snprintf(out, size, "%s", sse_cursor) : 0;
 }
@@ -270,6 +270,56 @@ test_broadcast(void)
 	msg_release_blocks();
 }
 
+/* Of any octets, each the long way. */
+static bool
+broadcast_is_escaped(const char *payload, size_t payload_len)
+{
+	struct topic topic = {{"a", 1}, {"x", 1}, {"", 0}};
+	struct msg m = {.topic = &topic, .payload = {payload, payload_len}};
+	struct span frame = msg_frame(&m, MSG_FORM_BROADCAST);
+	uint8_t header[WS_FRAME_HEADER_MAX];
+	char want[512];
+	size_t len = (size_t)sprintf(want, "{\"group\": \"a-x\", \"message\": \""), header_len;
+	bool right;
+
+	for (size_t i = 0; i < payload_len; i++) {
+		unsigned char c = (unsigned char)payload[i];
+
+		len += (size_t)sprintf(want + len,
+		    c < 0x20                ? "\\u%04x"
+		    : c == '"' || c == '\\' ? "\\%c"
+					    : "%c",
+		    c);
+	}
+	len += (size_t)sprintf(want + len, "\"}");
+	header_len = ws_frame_header(header, len);
+	right = frame.length == header_len + len &&
+		memcmp(block_data(frame.block) + frame.offset + header_len, want, len) == 0;
+	msg_done(&m);
+	return right;
+}
+
+static void
+test_broadcast_random(void)
+{
+	struct tap_random random = {8};
+	bool right = true;
+
+	for (int i = 0; i < 20000; i++) {
+		char octets[40], *copy;
+		size_t len = tap_random(&random, sizeof(octets));
+
+		for (size_t j = 0; j < len; j++)
+			octets[j] = (char)(tap_random(&random, 12) > 0 ? 'a' + (int)j % 26
+								       : 1 + (int)tap_random(&random, 255));
+		copy = tap_copy(octets, len);
+		right = broadcast_is_escaped(copy, len) && right;
+		free(copy);
+	}
+	ok(right, "20000 payloads of letters and others, escaped");
+	msg_release_blocks();
+}
+
 /* Of quotes alone, around the sizes of headers and blocks. */
 static void
 test_broadcast_sizes(void)
@@ -331,6 +381,7 @@ main(void)
 	test_sse_sizes();
 	test_broadcast();
 	test_broadcast_sizes();
+	test_broadcast_random();
 	test_relayed();
 	return tap_end();
 }

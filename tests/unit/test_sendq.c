@@ -246,6 +246,19 @@ test_growth(void)
 	}
 	ok(drain(&q, fds, SIZE_MAX, &sent) && streams_agree(),
 	    "pushing and sending by turns keeps the order");
+	for (int i = 0; i < 5000; i++) { /* longer than what is doubled, with a head that is anywhere */
+		char text[512];
+
+		snprintf(text, sizeof(text), "{%0300d}", i);
+		push_octets(&q, text);
+		if (i % 100 == 0) {
+			stream_read(fds[1], 2000);
+			sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent);
+		}
+	}
+	ok(q.count > 4000 && q.capacity < q.count * 5 / 4 + 1,
+	    "a long queue has few places too many: %u of %u", q.capacity - q.count, q.capacity);
+	ok(drain(&q, fds, SIZE_MAX, &sent) && streams_agree(), "and keeps the order, too");
 	is_int((long long)sent, (long long)want.len, "what was sent has been counted");
 	pair_close(fds);
 }
@@ -423,6 +436,143 @@ test_truncate(void)
 	msg_release_blocks();
 }
 
+/* ---- age and memory ---- */
+
+static long long
+queue_memory(void)
+{
+	return (long long)metrics[METRIC_QUEUE_MEMORY_BYTES];
+}
+
+/* For how long something has waited, so long after the mark was set. */
+static long long
+age_after(const struct sendq *q, int64_t ms)
+{
+	return sendq_age_ms(q, q->mark_ms + ms);
+}
+
+static void
+test_mark(void)
+{
+	struct sendq q;
+	size_t sent = 0;
+	int64_t mark_ms;
+	int fds[2], flushes = 0;
+
+	streams_reset();
+	pair_open(fds);
+	sendq_init(&q, MSG_FORM_AWX, &queue_ops);
+	push_one(&q, 90000, 'a');
+	is_int(sendq_age_ms(&q, INT64_MAX), 0, "what has not been flushed once has no age");
+	is_int(
+	    sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent), SENDQ_BLOCKED, "the socket is full");
+	is_int(age_after(&q, 7000), 7000, "what is left grows old from then on");
+	is_int(q.mark_octets, (long long)q.bytes, "the mark is behind it");
+	push_one(&q, 5000, 'b');
+	mark_ms = q.mark_ms -= 1000; /* a second passes */
+	while (q.mark_octets > 20000) {
+		stream_read(fds[1], 4000);
+		(void)sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent);
+		flushes++;
+	}
+	ok(flushes > 2 && q.mark_ms == mark_ms, "though the peer takes something, %d times", flushes);
+	is_int((long long)q.bytes - q.mark_octets, 5004, "what was pushed later is behind the mark");
+	while (q.mark_ms == mark_ms) {
+		stream_read(fds[1], 4000);
+		(void)sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent);
+	}
+	ok(q.bytes > 0 && q.bytes <= 5004 && q.mark_octets == (int64_t)q.bytes,
+	    "when all up to the mark is sent a new one is set, behind what is left");
+	ok(drain(&q, fds, SIZE_MAX, &sent) && streams_agree(), "the rest goes out");
+	is_int(sendq_age_ms(&q, INT64_MAX), 0, "an empty queue has no age");
+	pair_close(fds);
+	msg_release_blocks();
+}
+
+static void
+test_forgive(void)
+{
+	struct sendq q;
+	size_t sent = 0;
+	int fds[2];
+
+	streams_reset();
+	pair_open(fds);
+	sendq_init(&q, MSG_FORM_AWX, &queue_ops);
+	push_one(&q, 90000, 'a');
+	sendq_forgive(&q);
+	is_int(q.mark_ms, 0, "what has not been flushed is not marked by that");
+	(void)sendq_flush(&q, &(struct transport){.fd = fds[0]}, &sent);
+	q.mark_ms -= 5000;
+	push_one(&q, 90000, 'b');
+	sendq_forgive(&q);
+	ok(loop_now_ms() - q.mark_ms < 4000 && q.mark_octets == (int64_t)q.bytes,
+	    "what waits counts as pushed just now");
+	q.mark_ms -= 5000;
+	sendq_truncate(&q);
+	ok(loop_now_ms() - q.mark_ms < 4000 && q.count == 1, "and so does what truncating leaves");
+	sendq_clear(&q);
+	is_int(sendq_age_ms(&q, INT64_MAX), 0, "a cleared queue has no age");
+	pair_close(fds);
+	msg_release_blocks();
+}
+
+static void
+test_memory(void)
+{
+	struct sendq first, second, *both[] = {&first, &second};
+	long long one_block;
+	struct span own;
+
+	streams_reset();
+	is_int(queue_memory(), 0, "without queues no memory is theirs");
+	sendq_init(&first, MSG_FORM_AWX, &queue_ops);
+	sendq_init(&second, MSG_FORM_AWX, &queue_ops);
+	push(both, 2, 100, 'a');
+	is_int(queue_memory(), 0, "a block that is being filled is not theirs");
+	msg_release_blocks();
+	one_block = queue_memory();
+	ok(one_block > 32 * 1024 && one_block < 33 * 1024,
+	    "when it is left it is, once for both queues: %lld", one_block);
+	push(both, 2, 100, 'b');
+	ok(sendq_oldest_block(&first) == block_number(first.items[0].span.block) &&
+		sendq_oldest_block(&first) < block_number(first.items[1].span.block),
+	    "the oldest block is the one at the head");
+	block_keep(first.items[0].span.block);
+	is_int(queue_memory(), 0, "what somebody keeps is not theirs");
+	sendq_clear(&first);
+	is_int(sendq_oldest_block(&first) == UINT64_MAX, 1, "an empty queue holds none");
+	own = second.items[0].span;
+	block_unkeep(own.block);
+	is_int(queue_memory(), one_block, "as soon as nobody does, it is again");
+	sendq_clear(&second);
+	is_int(queue_memory(), 0, "until the last of them has let it go");
+	msg_release_blocks();
+}
+
+static void
+test_memory_of_items(void)
+{
+	struct sendq q;
+	long long before;
+
+	sendq_init(&q, MSG_FORM_AWX, &queue_ops);
+	for (int i = 0; i < 100; i++) {
+		struct span span = span_copy("own", 3);
+
+		sendq_push_span(&q, span);
+		block_unref(span.block);
+	}
+	before = queue_memory();
+	ok(before > 100 * 480 + 128 * (long long)sizeof(struct sendq_item) && before < 100 * 560 + 8192,
+	    "a hundred blocks and the queue's array of 128: %lld", before);
+	sendq_truncate(&q);
+	ok(queue_memory() < 600 && q.count == 1, "truncating leaves the head's block alone: %lld",
+	    queue_memory());
+	sendq_clear(&q);
+	is_int(queue_memory(), 0, "which goes when it is cleared");
+}
+
 /* ---- tickets ---- */
 
 static void
@@ -464,6 +614,7 @@ test_ticket_place(struct pg_query_pool *pool, int fds[2])
 	is_int((long long)first.ticket_bytes, 2 * 9000, "what is still in the database is counted apart");
 	is_int(sendq_flush(&first, &(struct transport){.fd = fds[0]}, &sent), SENDQ_WAITING,
 	    "a queue waits for the ticket at its head");
+	ok(first.mark_ms != 0 && age_after(&first, 100000) < 10000, "meanwhile nothing grows old");
 	stream_read_all(fds[1]);
 	ok(streams_agree(), "what was in front of it is sent, what is behind it is not");
 	is_int(ticket_state(t), TICKET_READING, "the ticket is being read");
@@ -577,6 +728,10 @@ main(void)
 	test_many_items();
 	test_share();
 	test_truncate();
+	test_mark();
+	test_forgive();
+	test_memory();
+	test_memory_of_items();
 	test_tickets();
 	return tap_end();
 }

@@ -166,6 +166,60 @@ test_length(void)
 	free(more);
 }
 
+/* Is it written where it fits, and nothing behind its end in any case? */
+static bool
+writes_within(const struct snapshot *s, const char *want, size_t size)
+{
+	size_t len = strlen(want), n;
+	char out[64];
+
+	memset(out, '!', sizeof(out));
+	n = snapshot_write(s, out, size);
+	for (size_t i = size; i < sizeof(out); i++)
+		if (out[i] != '!')
+			return false;
+	return size > len ? n == len && memcmp(out, want, len) == 0 && out[len] == '!' : n == size;
+}
+
+static void
+test_sizes(void)
+{
+	static const char *const texts[] = {"10:20:", "10:20:12", "10:20:12,15,17"};
+	bool right = true;
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+		struct snapshot s = snapshot_of(texts[i]);
+
+		for (size_t size = 0; size <= strlen(texts[i]) + 2; size++)
+			right = writes_within(&s, texts[i], size) && right;
+		snapshot_clear(&s);
+	}
+	ok(right, "what does not fit is not written");
+}
+
+static void
+test_equal(void)
+{
+	struct snapshot a = snapshot_of("10:20:12,15"), b = {0}, none = {0};
+
+	snapshot_copy(&b, &a);
+	ok(snapshot_is_equal(&a, &b) && snapshot_is_equal(&none, &none) && !snapshot_is_equal(&a, &none),
+	    "a copy is equal, and none only to none");
+	b.xip[1] = 16;
+	ok(!snapshot_is_equal(&a, &b), "another transaction in progress makes another snapshot");
+	b.xip[1] = 15;
+	b.count = 1;
+	ok(!snapshot_is_equal(&a, &b), "so does one less");
+	snapshot_clear(&b);
+	b = snapshot_of("10:21:12,15");
+	ok(!snapshot_is_equal(&a, &b), "or another end");
+	snapshot_clear(&b);
+	b = snapshot_of("11:20:12,15");
+	ok(!snapshot_is_equal(&a, &b), "or beginning");
+	snapshot_clear(&a);
+	snapshot_clear(&b);
+}
+
 static void
 test_copies(void)
 {
@@ -429,6 +483,8 @@ main(void)
 {
 	test_parsing();
 	test_length();
+	test_sizes();
+	test_equal();
 	test_copies();
 	test_mutations();
 	test_seeing();

@@ -73,6 +73,25 @@ SELECT count(*) FROM pgrelay.authorize_publish(501, NULL);
 SELECT count(*) FROM pgrelay.authorize_publish(NULL, ARRAY['*.*.*']);
 SELECT pgrelay.grant_remove('alice', 'deploy.*.*', true), pgrelay.grant_remove('alice', '*.step.%2A', true);
 
+-- patterns and their parts
+SELECT p, pgrelay._pattern_split(p) FROM unnest(ARRAY['a.b.c', '*.*.*', 'a.b.', 'a.b.c.d.e', 'a.b...', 'a.b.%20%25%2A%2C', 'A_-9.0.ä', 'a.b.*c', 'a.b.%2a',
+    'a*.b.c', '**.b.c', '.b.c', 'a..c', 'a.b', 'a.b.c,d', 'a b.c.d', E'a.b.\x01', E'a.b.\n', '', NULL]) WITH ORDINALITY u(p, n) ORDER BY n;
+SELECT length(t), (pgrelay._pattern_split(t || '.b.c'))[1] = t AS type, (pgrelay._pattern_split('a.' || t || '.c'))[2] = t AS action,
+       length((pgrelay._pattern_split('a.b.' || t))[3]) AS key
+FROM (VALUES (repeat('x', 63)), (repeat('x', 64))) v(t);
+-- as nodes ask: many in one query, each with its own answer
+SELECT q.n, a.user_name, a.token_id IS NOT NULL AS token
+FROM unnest(ARRAY[:'alice_token', 'nobody''s', '', NULL, :'alice_token']) WITH ORDINALITY AS q (asked, n)
+CROSS JOIN LATERAL pgrelay.authenticate(q.asked) AS a ORDER BY q.n;
+SELECT q.n, a.user_id FROM unnest(ARRAY['nobody', 'alice', '', NULL]) WITH ORDINALITY AS q (asked, n)
+CROSS JOIN LATERAL pgrelay.authenticate_name(q.asked) AS a ORDER BY q.n;
+SELECT q.n, count(*), min(a.requested), min(a.allowed)
+FROM unnest(ARRAY[501, -1, 501, 501], ARRAY['{*.*.*,"a b",*.*.42}', '{*.*.*}', '{}', '{jobs.summary.1,job_events.x.42}'], ARRAY[1, 9, 9, 9])
+    WITH ORDINALITY AS q (user_id, patterns, most, n)
+CROSS JOIN LATERAL (SELECT r.requested, r.allowed FROM pgrelay.authorize(q.user_id, q.patterns::text[]) AS r
+                    ORDER BY 1, 2 LIMIT q.most) AS a
+GROUP BY q.n ORDER BY q.n;
+
 -- announced
 BEGIN;
 UPDATE pgrelay.grants SET user_id = (SELECT id FROM pgrelay.users WHERE name LIKE 'bob%') WHERE pattern = 'jobs.status_changed.*';
