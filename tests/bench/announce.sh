@@ -15,6 +15,7 @@
 here=$(cd "$(dirname "$0")" && pwd) || exit 99
 shim=$(cd "$(dirname "${1:?the path of slow_flush.so is missing}")" && pwd)/$(basename "$1") || exit 99
 . "$here/../sql/server.sh"
+. "$here/listener.sh"
 
 rounds=${BENCH_ROUNDS:-6}
 seconds=${BENCH_SECONDS:-4}
@@ -69,13 +70,7 @@ bench() {
 
 listener_pids=
 for kind in commit deferred; do
-	{
-		echo 'LISTEN pgrelay;'
-		while [ -d "$work/data" ] && [ ! -e "$work/stop" ]; do
-			echo 'SELECT 1;'
-			sleep 0.05
-		done
-	} | server_psql "$kind" >/dev/null &
+	start_listener "$kind"
 	listener_pids="$listener_pids $!"
 done
 

@@ -7,19 +7,21 @@
  * --block N lays up to N frames, of those that are there already, contiguously for all, and sends them at
  * once.
  *
- * --gather N --groups-each M: an event goes to one connection, which M neighbouring groups belong to. What has come
- * is read to its end, and then each connection that has something gets up to N frames by one writev().
+ * --gather N --groups-each M: an event goes to one connection, which M neighbouring groups belong to. What
+ * has come is read to its end, and then each connection that has something gets up to N frames by one
+ * writev().
  *
  * --tls-certificate FILE --tls-key FILE: the same over TLS.
  */
 #include "config.h"
 #include "bench_common.h"
+#include "bench_db.h"
 #include "bench_io.h"
+#include "bench_options.h"
 #include "bench_ws.h"
 
 #include <arpa/inet.h>
-#include <getopt.h>
-#include <libpq-fe.h>
+#include <inttypes.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdbool.h>
@@ -35,12 +37,12 @@
 #define BARE_GATHER_MAX    1024
 #define BARE_GATHER_OCTETS (1024 * 1024) /* of frames that wait for the end of what has come */
 
-static const char *bare_database = "", *bare_channel = "pgrelay";
-static uint16_t bare_port;
-static const char *bare_certificate, *bare_key;
-static int bare_block_frames = 1;
-static int bare_gather_frames; /* 0: everything is for all */
-static int64_t bare_groups_each;
+static struct {
+	const char *database, *channel, *certificate, *key;
+	int64_t port, block_frames;
+	int64_t gather_frames; /* 0: everything is for all */
+	int64_t groups_each;
+} bare = {.database = "", .channel = "pgrelay", .block_frames = 1};
 
 struct bare_client {
 	int fd;
@@ -113,7 +115,7 @@ bare_queue(size_t number, uint8_t *frame, size_t len)
 		bare_marked[bare_marked_count++] = number;
 	}
 	c->waiting[c->waiting_count++] = (struct iovec){.iov_base = frame, .iov_len = len};
-	if (c->waiting_count == bare_gather_frames)
+	if (c->waiting_count == bare.gather_frames)
 		bare_write(c);
 }
 
@@ -149,7 +151,7 @@ bare_give_to_owner(const char *payload, size_t len)
 
 	while (group[-1] != '.')
 		group--;
-	owner = (size_t)((strtoll(group, NULL, 10) - 1) / bare_groups_each);
+	owner = (size_t)((strtoll(group, NULL, 10) - 1) / bare.groups_each);
 	if (owner >= bare_client_count)
 		bench_fatal("no connection has group %.*s", (int)(payload - group), group);
 	if (bare_block.len + BARE_FRAME_MAX > BARE_GATHER_OCTETS)
@@ -161,12 +163,12 @@ bare_give_to_owner(const char *payload, size_t len)
 static void
 bare_take_payload(const char *payload, size_t len)
 {
-	if (bare_gather_frames > 0) {
+	if (bare.gather_frames > 0) {
 		bare_give_to_owner(payload, len);
 		return;
 	}
 	bare_lay_frame(payload, len);
-	if (bare_block.frames == bare_block_frames)
+	if (bare_block.frames == bare.block_frames)
 		bare_flush();
 }
 
@@ -195,19 +197,6 @@ bare_take_notify(const char *text)
 	}
 }
 
-static void
-bare_consume(PGconn *conn)
-{
-	PGnotify *notify;
-
-	if (!PQconsumeInput(conn))
-		bench_fatal("%s", PQerrorMessage(conn));
-	while ((notify = PQnotifies(conn)) != NULL) {
-		bare_take_notify(notify->extra);
-		PQfreemem(notify);
-	}
-}
-
 static bool
 bare_has_input(PGconn *conn)
 {
@@ -219,10 +208,10 @@ bare_has_input(PGconn *conn)
 static void
 bare_read_database(PGconn *conn)
 {
-	bare_consume(conn);
-	if (bare_gather_frames > 0) {
+	bench_db_read(conn, bare_take_notify);
+	if (bare.gather_frames > 0) {
 		while (bare_has_input(conn))
-			bare_consume(conn);
+			bench_db_read(conn, bare_take_notify);
 		bare_write_all();
 	} else if (bare_block.frames > 0) {
 		bare_flush();
@@ -237,8 +226,8 @@ bare_add_client(int fd)
 	size_t size = bare_client_count + 1;
 	struct iovec *waiting = NULL;
 
-	if (bare_gather_frames > 0) {
-		waiting = bench_realloc(NULL, (size_t)bare_gather_frames * sizeof(*waiting));
+	if (bare.gather_frames > 0) {
+		waiting = bench_realloc(NULL, (size_t)bare.gather_frames * sizeof(*waiting));
 		bare_marked = bench_realloc(bare_marked, size * sizeof(*bare_marked));
 	}
 	bare_clients = bench_realloc(bare_clients, size * sizeof(*bare_clients));
@@ -254,7 +243,7 @@ bare_accept(int listener)
 	if (fd < 0)
 		bench_fatal("could not accept a connection: %m");
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if ((bare_certificate == NULL || bench_io_accept_tls(fd)) &&
+	if ((bare.certificate == NULL || bench_io_accept_tls(fd)) &&
 	    bench_io_send(fd, greeting, sizeof(greeting) - 1))
 		bare_add_client(fd);
 	else
@@ -264,35 +253,14 @@ bare_accept(int listener)
 static int
 bare_listen_socket(void)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(bare_port)};
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)bare.port)};
 	int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
 
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, SOMAXCONN) < 0)
-		bench_fatal("could not listen on port %d: %m", bare_port);
+		bench_fatal("could not listen on port %" PRId64 ": %m", bare.port);
 	return fd;
-}
-
-static PGconn *
-bare_listen_channel(void)
-{
-	PGconn *conn = PQconnectdb(bare_database);
-	char *channel, *sql;
-	PGresult *result;
-
-	if (PQstatus(conn) != CONNECTION_OK)
-		bench_fatal("%s", PQerrorMessage(conn));
-	channel = PQescapeIdentifier(conn, bare_channel, strlen(bare_channel));
-	if (channel == NULL || asprintf(&sql, "LISTEN %s", channel) < 0)
-		bench_fatal("out of memory");
-	result = PQexec(conn, sql);
-	if (PQresultStatus(result) != PGRES_COMMAND_OK)
-		bench_fatal("%s", PQerrorMessage(conn));
-	PQclear(result);
-	free(sql);
-	PQfreemem(channel);
-	return conn;
 }
 
 static _Noreturn void
@@ -313,50 +281,23 @@ bare_serve(PGconn *conn, int listener)
 static void
 bare_parse_options(int argc, char **argv)
 {
-	static const struct option options[] = {{"database", required_argument, NULL, 'd'},
-	    {"channel", required_argument, NULL, 'c'}, {"port", required_argument, NULL, 'p'},
-	    {"block", required_argument, NULL, 'b'}, {"gather", required_argument, NULL, 'g'},
-	    {"groups-each", required_argument, NULL, 'm'}, {"tls-certificate", required_argument, NULL, 't'},
-	    {"tls-key", required_argument, NULL, 'k'}, {NULL, 0, NULL, 0}};
-	int c;
+	const struct bench_option table[] = {BENCH_OPTION_TEXT("database", &bare.database),
+	    BENCH_OPTION_TEXT("channel", &bare.channel),
+	    BENCH_OPTION_NUMBER("port", &bare.port, 1, UINT16_MAX),
+	    BENCH_OPTION_NUMBER("block", &bare.block_frames, 1, 1024),
+	    BENCH_OPTION_NUMBER("gather", &bare.gather_frames, 1, BARE_GATHER_MAX),
+	    BENCH_OPTION_NUMBER("groups-each", &bare.groups_each, 1, 1000000),
+	    BENCH_OPTION_TEXT("tls-certificate", &bare.certificate), BENCH_OPTION_TEXT("tls-key", &bare.key),
+	    BENCH_OPTIONS_END};
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (c) {
-		case 'd':
-			bare_database = optarg;
-			break;
-		case 'c':
-			bare_channel = optarg;
-			break;
-		case 'p':
-			bare_port = (uint16_t)bench_parse_number("port", optarg, 1, UINT16_MAX);
-			break;
-		case 'b':
-			bare_block_frames = (int)bench_parse_number("block", optarg, 1, 1024);
-			break;
-		case 'g':
-			bare_gather_frames = (int)bench_parse_number("gather", optarg, 1, BARE_GATHER_MAX);
-			break;
-		case 'm':
-			bare_groups_each = bench_parse_number("groups-each", optarg, 1, 1000000);
-			break;
-		case 't':
-			bare_certificate = optarg;
-			break;
-		case 'k':
-			bare_key = optarg;
-			break;
-		default:
-			exit(2);
-		}
-	}
-	if (bare_port == 0)
+	bench_parse_options(argc, argv, table);
+	if (bare.port == 0)
 		bench_fatal("--port is missing");
-	if ((bare_gather_frames > 0) != (bare_groups_each > 0))
+	if ((bare.gather_frames > 0) != (bare.groups_each > 0))
 		bench_fatal("--gather and --groups-each go together");
-	if ((bare_certificate != NULL) != (bare_key != NULL))
+	if ((bare.certificate != NULL) != (bare.key != NULL))
 		bench_fatal("--tls-certificate and --tls-key go together");
-	if (bare_gather_frames > 0 && bare_certificate != NULL)
+	if (bare.gather_frames > 0 && bare.certificate != NULL)
 		bench_fatal("--gather goes without TLS");
 }
 
@@ -369,11 +310,11 @@ main(int argc, char **argv)
 	bare_parse_options(argc, argv);
 	bench_ws_raise_descriptors();
 	bare_block.data = bench_realloc(
-	    NULL, bare_gather_frames > 0 ? BARE_GATHER_OCTETS : (size_t)bare_block_frames * BARE_FRAME_MAX);
-	if (bare_certificate != NULL)
-		bench_io_load_certificate(bare_certificate, bare_key);
+	    NULL, bare.gather_frames > 0 ? BARE_GATHER_OCTETS : (size_t)bare.block_frames * BARE_FRAME_MAX);
+	if (bare.certificate != NULL)
+		bench_io_load_certificate(bare.certificate, bare.key);
 	listener = bare_listen_socket();
-	conn = bare_listen_channel();
+	conn = bench_db_listen(bare.database, bare.channel);
 	puts("ready");
 	fflush(stdout);
 	bare_serve(conn, listener);

@@ -9,15 +9,15 @@
  * GREETING and from there to OPEN.
  *
  * --port A,B,... spreads the sessions over the ports of several servers, in turns. With --commits FILE the
- * latency counts from the times that bench_publish has put there, and that of an event's last delivery is told
- * too.
+ * latency counts from the times that bench_publish has put there, and that of an event's last delivery is
+ * told too.
  *
- * With --return each session waits for a cursor before it is open (MARKING), and hangs up. When a line comes on
- * standard input all come back at once, with their cursors.
+ * With --return each session waits for a cursor before it is open (MARKING), and hangs up. When a line comes
+ * on standard input all come back at once, with their cursors.
  *
- * With --topics FILE and --groups-each N an event is for one session: the n-th session joins N groups of its own, and
- * gets, in order, those whose line in the file, which is the publisher's, ends in one of them. --events is how many all
- * get together.
+ * With --topics FILE and --groups-each N an event is for one session: the n-th session joins N groups of its
+ * own, and gets, in order, those whose line in the file, which is the publisher's, ends in one of them.
+ * --events is how many all get together.
  *
  * --stalled N: so many more sessions, which are opened first and never read from then on.
  *
@@ -32,10 +32,10 @@
 #include "bench_event.h"
 #include "bench_histogram.h"
 #include "bench_io.h"
+#include "bench_options.h"
 #include "bench_ws.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -104,6 +104,7 @@ static struct {
 	int port_count;
 	int64_t clients, stalled, events, patience, at_once, groups_each;
 	const char *token, *message, *seq_key, *commits, *path;
+	const char *port_list, *tokens_file, *topics_file, *peer_name;
 	const struct client_peer *peer; /* NULL: a node, or bench_bare */
 	bool bare, hold, returns, any_order, tls;
 	char **tokens; /* of the sessions, in turns; NULL: all have one */
@@ -249,6 +250,19 @@ client_count_event(struct client *c, int64_t seq, int64_t now_us)
 		run.done++;
 }
 
+/* With --seq-key other messages may come, too, and events need not bear a stamp (0). */
+static bool
+client_read_event(const char *text, size_t len, int64_t *stamp_us, int64_t *seq)
+{
+	if (options.seq_key == NULL)
+		return bench_event_read(text, len, stamp_us, seq);
+	if (!bench_event_find(text, len, options.seq_key, seq))
+		return false;
+	if (!bench_event_find(text, len, "t", stamp_us))
+		*stamp_us = 0;
+	return true;
+}
+
 static void
 client_take_event(struct client *c, const struct bench_frame *frame, int64_t now_us)
 {
@@ -260,19 +274,17 @@ client_take_event(struct client *c, const struct bench_frame *frame, int64_t now
 		run.errors++;
 		return;
 	}
-	if (options.seq_key != NULL) {
-		if (bench_event_find(frame->payload, frame->len, options.seq_key, &seq))
-			client_count_event(c, seq, now_us);
-	} else if (bench_event_read(frame->payload + before, frame->len - before, &stamp_us, &seq)) {
-		if (run.commits != NULL && seq <= options.events) {
-			stamp_us = run.commits[seq];
-			run.deliveries[seq] = now_us;
-		}
-		histogram_add(&run.latency, now_us - stamp_us);
-		client_count_event(c, seq, now_us);
-	} else {
-		run.errors++;
+	if (!client_read_event(frame->payload + before, frame->len - before, &stamp_us, &seq)) {
+		run.errors += options.seq_key == NULL;
+		return;
 	}
+	if (run.commits != NULL && seq <= options.events) {
+		stamp_us = run.commits[seq];
+		run.deliveries[seq] = now_us;
+	}
+	if (stamp_us > 0)
+		histogram_add(&run.latency, now_us - stamp_us);
+	client_count_event(c, seq, now_us);
 }
 
 /* A cursor's text; NULL: the frame is something else. The caller releases it. */
@@ -610,9 +622,8 @@ run_print_last(void)
 	for (int64_t seq = 1; seq <= options.events; seq++)
 		if (run.deliveries[seq] != 0)
 			histogram_add(&run.last_latency, run.deliveries[seq] - run.commits[seq]);
-	printf("\"last_p50_us\": %" PRId64 ", \"last_p99_us\": %" PRId64 ", \"last_max_us\": %" PRId64 ", ",
-	    histogram_quantile_us(&run.last_latency, 0.5), histogram_quantile_us(&run.last_latency, 0.99),
-	    run.last_latency.max_us);
+	histogram_print(&run.last_latency, "last_");
+	printf(", ");
 }
 
 static void
@@ -627,10 +638,8 @@ run_print(double cpu_seconds)
 	       ", \"first_us\": %" PRId64 ", \"last_us\": %" PRId64 ", \"deliveries_per_second\": %.0f, ",
 	    run.events, wanted - run.events, seconds, run.return_us, run.asked_us, run.first_us, run.last_us,
 	    (double)run.events / seconds);
-	printf("\"p50_us\": %" PRId64 ", \"p90_us\": %" PRId64 ", \"p99_us\": %" PRId64
-	       ", \"max_us\": %" PRId64 ", ",
-	    histogram_quantile_us(&run.latency, 0.5), histogram_quantile_us(&run.latency, 0.9),
-	    histogram_quantile_us(&run.latency, 0.99), run.latency.max_us);
+	histogram_print(&run.latency, "");
+	printf(", ");
 	if (run.commits != NULL)
 		run_print_last();
 	printf("\"octets\": %" PRId64 ", \"sequence_errors\": %" PRId64 ", \"errors\": %" PRId64
@@ -639,14 +648,19 @@ run_print(double cpu_seconds)
 }
 
 static void
-run_parse_ports(char *list)
+run_parse_ports(const char *list)
 {
-	for (char *port = strtok(list, ","); port != NULL; port = strtok(NULL, ",")) {
+	char *copy = strdup(list), *rest = copy;
+
+	if (copy == NULL)
+		bench_fatal("out of memory");
+	for (char *port; (port = strsep(&rest, ",")) != NULL;) {
 		if (options.port_count == CLIENT_PORTS_MAX)
 			bench_fatal("--port: at most %d", CLIENT_PORTS_MAX);
 		options.ports[options.port_count++] =
 		    (uint16_t)bench_parse_number("port", port, 1, UINT16_MAX);
 	}
+	free(copy);
 }
 
 static void
@@ -662,8 +676,6 @@ run_find_peer(const char *name)
 static void
 run_check_options(void)
 {
-	if (options.port_count == 0)
-		bench_fatal("--port is missing");
 	if (!options.hold && options.events == 0)
 		bench_fatal("--events or --hold is missing");
 	if (options.any_order && options.hold)
@@ -689,85 +701,31 @@ run_map_commits(void)
 static void
 run_parse_options(int argc, char **argv)
 {
-	static const struct option table[] = {{"port", required_argument, NULL, 'p'},
-	    {"clients", required_argument, NULL, 'c'}, {"events", required_argument, NULL, 'n'},
-	    {"patience", required_argument, NULL, 'w'}, {"token", required_argument, NULL, 't'},
-	    {"message", required_argument, NULL, 'm'}, {"seq-key", required_argument, NULL, 's'},
-	    {"commits", required_argument, NULL, 'C'}, {"bare", no_argument, NULL, 'b'},
-	    {"hold", no_argument, NULL, 'h'}, {"return", no_argument, NULL, 'r'},
-	    {"any-order", no_argument, NULL, 'a'}, {"tls", no_argument, NULL, 'T'},
-	    {"stalled", required_argument, NULL, 'S'}, {"at-once", required_argument, NULL, 'O'},
-	    {"tokens", required_argument, NULL, 'k'}, {"topics", required_argument, NULL, 'o'},
-	    {"groups-each", required_argument, NULL, 'g'}, {"path", required_argument, NULL, 'P'},
-	    {"peer", required_argument, NULL, 'e'}, {NULL, 0, NULL, 0}};
-	int c;
+	const struct bench_option table[] = {BENCH_OPTION_TEXT("port", &options.port_list),
+	    BENCH_OPTION_NUMBER("clients", &options.clients, 1, 1000000),
+	    BENCH_OPTION_NUMBER("events", &options.events, 1, INT32_MAX),
+	    BENCH_OPTION_NUMBER("patience", &options.patience, 1, 3600),
+	    BENCH_OPTION_NUMBER("stalled", &options.stalled, 0, 1000000),
+	    BENCH_OPTION_NUMBER("at-once", &options.at_once, 1, 1000000),
+	    BENCH_OPTION_NUMBER("groups-each", &options.groups_each, 1, CLIENT_GROUPS_MAX),
+	    BENCH_OPTION_TEXT("token", &options.token), BENCH_OPTION_TEXT("tokens", &options.tokens_file),
+	    BENCH_OPTION_TEXT("message", &options.message), BENCH_OPTION_TEXT("seq-key", &options.seq_key),
+	    BENCH_OPTION_TEXT("commits", &options.commits), BENCH_OPTION_TEXT("topics", &options.topics_file),
+	    BENCH_OPTION_TEXT("path", &options.path), BENCH_OPTION_TEXT("peer", &options.peer_name),
+	    BENCH_OPTION_FLAG("bare", &options.bare), BENCH_OPTION_FLAG("hold", &options.hold),
+	    BENCH_OPTION_FLAG("return", &options.returns), BENCH_OPTION_FLAG("any-order", &options.any_order),
+	    BENCH_OPTION_FLAG("tls", &options.tls), BENCH_OPTIONS_END};
 
-	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
-		switch (c) {
-		case 'p':
-			run_parse_ports(optarg);
-			break;
-		case 'c':
-			options.clients = bench_parse_number("clients", optarg, 1, 1000000);
-			break;
-		case 'n':
-			options.events = bench_parse_number("events", optarg, 1, INT32_MAX);
-			break;
-		case 'w':
-			options.patience = bench_parse_number("patience", optarg, 1, 3600);
-			break;
-		case 't':
-			options.token = optarg;
-			break;
-		case 'm':
-			options.message = optarg;
-			break;
-		case 's':
-			options.seq_key = optarg;
-			break;
-		case 'C':
-			options.commits = optarg;
-			break;
-		case 'b':
-			options.bare = true;
-			break;
-		case 'h':
-			options.hold = true;
-			break;
-		case 'r':
-			options.returns = true;
-			break;
-		case 'a':
-			options.any_order = true;
-			break;
-		case 'T':
-			options.tls = true;
-			break;
-		case 'S':
-			options.stalled = bench_parse_number("stalled", optarg, 0, 1000000);
-			break;
-		case 'O':
-			options.at_once = bench_parse_number("at-once", optarg, 1, 1000000);
-			break;
-		case 'k':
-			options.tokens = bench_read_lines(optarg, &options.token_count);
-			break;
-		case 'o':
-			options.topics = bench_read_lines(optarg, &options.topic_count);
-			break;
-		case 'g':
-			options.groups_each = bench_parse_number("groups-each", optarg, 1, CLIENT_GROUPS_MAX);
-			break;
-		case 'P':
-			options.path = optarg;
-			break;
-		case 'e':
-			run_find_peer(optarg);
-			break;
-		default:
-			exit(2);
-		}
-	}
+	bench_parse_options(argc, argv, table);
+	if (options.port_list == NULL)
+		bench_fatal("--port is missing");
+	run_parse_ports(options.port_list);
+	if (options.tokens_file != NULL)
+		options.tokens = bench_read_lines(options.tokens_file, &options.token_count);
+	if (options.topics_file != NULL)
+		options.topics = bench_read_lines(options.topics_file, &options.topic_count);
+	if (options.peer_name != NULL)
+		run_find_peer(options.peer_name);
 	run_check_options();
 }
 

@@ -3,7 +3,9 @@
 #include "config.h"
 #include "bench_histogram.h"
 
+#include <inttypes.h>
 #include <stddef.h>
+#include <stdio.h>
 
 static size_t
 histogram_bucket(int64_t us)
@@ -51,4 +53,18 @@ histogram_quantile_us(const struct histogram *h, double share)
 		}
 	}
 	return h->max_us;
+}
+
+void
+histogram_print(const struct histogram *h, const char *prefix)
+{
+	static const struct {
+		const char *name;
+		double share;
+	} quantiles[] = {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}};
+
+	for (size_t i = 0; i < sizeof(quantiles) / sizeof(quantiles[0]); i++)
+		printf("\"%s%s_us\": %" PRId64 ", ", prefix, quantiles[i].name,
+		    histogram_quantile_us(h, quantiles[i].share));
+	printf("\"%smax_us\": %" PRId64, prefix, h->max_us);
 }

@@ -19,4 +19,9 @@ void histogram_add(struct histogram *h, int64_t us);
 /* The least value that a share of all values (0 to 1) does not exceed; 0 when there are none. */
 int64_t histogram_quantile_us(const struct histogram *h, double share);
 
+/*
+ * Members of a JSON object, with a prefix, and without a comma behind the last: "p50_us": 1, ..., "max_us": 9
+ */
+void histogram_print(const struct histogram *h, const char *prefix);
+
 #endif

@@ -1,16 +1,15 @@
 /*
- * The bare limit of the intake: LISTEN with libpq, count the records, and throw them away. Ends with the last of
- * --events.
+ * The bare limit of the intake: LISTEN with libpq, count the records, and throw them away. Ends with the last
+ * of --events.
  */
 #include "config.h"
 #include "bench_common.h"
+#include "bench_db.h"
+#include "bench_options.h"
 
-#include <getopt.h>
 #include <inttypes.h>
-#include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define LISTEN_PATIENCE_MS 10000
@@ -23,27 +22,6 @@ static struct {
 static struct {
 	int64_t events, notifications, first_us, last_us;
 } run;
-
-static PGconn *
-listen_connect(void)
-{
-	PGconn *conn = PQconnectdb(options.database);
-	char *channel, *sql;
-	PGresult *result;
-
-	if (PQstatus(conn) != CONNECTION_OK)
-		bench_fatal("%s", PQerrorMessage(conn));
-	channel = PQescapeIdentifier(conn, options.channel, strlen(options.channel));
-	if (channel == NULL || asprintf(&sql, "LISTEN %s", channel) < 0)
-		bench_fatal("out of memory");
-	result = PQexec(conn, sql);
-	if (PQresultStatus(result) != PGRES_COMMAND_OK)
-		bench_fatal("%s", PQerrorMessage(conn));
-	PQclear(result);
-	free(sql);
-	PQfreemem(channel);
-	return conn;
-}
 
 static void
 listen_count(const char *text)
@@ -58,14 +36,7 @@ listen_count(const char *text)
 static void
 listen_take(PGconn *conn)
 {
-	PGnotify *notify;
-
-	if (!PQconsumeInput(conn))
-		bench_fatal("%s", PQerrorMessage(conn));
-	while ((notify = PQnotifies(conn)) != NULL) {
-		listen_count(notify->extra);
-		PQfreemem(notify);
-	}
+	bench_db_read(conn, listen_count);
 	if (run.events == 0)
 		return;
 	run.last_us = bench_now_us();
@@ -76,26 +47,11 @@ listen_take(PGconn *conn)
 static void
 listen_parse_options(int argc, char **argv)
 {
-	static const struct option table[] = {{"database", required_argument, NULL, 'd'},
-	    {"channel", required_argument, NULL, 'c'}, {"events", required_argument, NULL, 'n'},
-	    {NULL, 0, NULL, 0}};
-	int c;
+	const struct bench_option table[] = {BENCH_OPTION_TEXT("database", &options.database),
+	    BENCH_OPTION_TEXT("channel", &options.channel),
+	    BENCH_OPTION_NUMBER("events", &options.events, 1, INT32_MAX), BENCH_OPTIONS_END};
 
-	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
-		switch (c) {
-		case 'd':
-			options.database = optarg;
-			break;
-		case 'c':
-			options.channel = optarg;
-			break;
-		case 'n':
-			options.events = bench_parse_number("events", optarg, 1, INT32_MAX);
-			break;
-		default:
-			exit(2);
-		}
-	}
+	bench_parse_options(argc, argv, table);
 	if (options.events == 0)
 		bench_fatal("--events is missing");
 }
@@ -107,7 +63,7 @@ main(int argc, char **argv)
 	PGconn *conn;
 
 	listen_parse_options(argc, argv);
-	conn = listen_connect();
+	conn = bench_db_listen(options.database, options.channel);
 	fd.fd = PQsocket(conn);
 	puts("ready");
 	fflush(stdout);

@@ -1,15 +1,16 @@
 /*
- * The publisher over HTTP: POST /api/v1/events on keep-alive connections, the next request on each as soon as the
- * last one has been answered. Prints the rate, and how long the answers took. --path PATH posts bare payloads to another
+ * The publisher over HTTP: POST /api/v1/events on keep-alive connections, the next request on each as soon as
+ * the last one has been answered, or, with --rate, so many requests a second by an absolute time table, on
+ * one connection. Prints the rate, and how long the answers took. --path PATH posts bare payloads to another
  * program instead.
  */
 #include "config.h"
 #include "bench_common.h"
 #include "bench_event.h"
 #include "bench_histogram.h"
+#include "bench_options.h"
 
 #include <arpa/inet.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define POST_CONNECTIONS_MAX 1000
@@ -30,10 +32,8 @@ static const char post_event_head[] =
     "{\"type\": \"bench\", \"action\": \"tick\", \"key\": \"1\", \"payload\": ";
 
 static struct {
-	uint16_t port;
-	int64_t connections, requests, batch;
-	size_t octets;
-	const char *token, *path; /* path: NULL: pgrelay's */
+	int64_t port, connections, requests, batch, octets, rate; /* rate: 0: none */
+	const char *token, *path;                                 /* path: NULL: pgrelay's */
 } options = {.connections = 1, .requests = 1000, .batch = 1, .octets = 300, .token = ""};
 
 struct post {
@@ -69,11 +69,12 @@ post_send(int fd, const char *data, size_t len)
 static size_t
 post_write_body(char *body)
 {
+	size_t octets = (size_t)options.octets;
 	char *p = body;
 
 	if (options.path != NULL) {
-		bench_event_write(body, options.octets, bench_now_us(), ++run.seq);
-		return options.octets;
+		bench_event_write(body, octets, bench_now_us(), ++run.seq);
+		return octets;
 	}
 	if (options.batch > 1)
 		*p++ = '[';
@@ -81,8 +82,8 @@ post_write_body(char *body)
 		if (i > 0)
 			*p++ = ',';
 		p = stpcpy(p, post_event_head);
-		bench_event_write(p, options.octets, bench_now_us(), ++run.seq);
-		p += options.octets;
+		bench_event_write(p, octets, bench_now_us(), ++run.seq);
+		p += octets;
 		*p++ = '}';
 	}
 	if (options.batch > 1)
@@ -100,7 +101,7 @@ post_ask(size_t i)
 	run.posts[i].sent_us = bench_now_us();
 	body_len = post_write_body(run.body);
 	len = snprintf(head, sizeof(head),
-	    "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAuthorization: Bearer %s\r\n"
+	    "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%" PRId64 "\r\nAuthorization: Bearer %s\r\n"
 	    "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
 	    options.path != NULL ? options.path : "/api/v1/events", options.port, options.token, body_len);
 	if (len < 0 || (size_t)len >= sizeof(head))
@@ -147,7 +148,7 @@ post_take_answer(size_t i)
 	p->sent_us = 0;
 	p->answer_len = 0;
 	run.answered++;
-	if (run.sent < options.requests)
+	if (options.rate == 0 && run.sent < options.requests)
 		post_ask(i);
 }
 
@@ -172,7 +173,7 @@ post_read(size_t i)
 static int
 post_connect(void)
 {
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(options.port)};
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
 	int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
 
 	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -195,68 +196,63 @@ post_open_all(void)
 		run.fds[i] = (struct pollfd){.fd = post_connect(), .events = POLLIN};
 	}
 	run.body = bench_realloc(
-	    NULL, 1024 + 2 + (size_t)options.batch * (sizeof(post_event_head) + options.octets + 2));
+	    NULL, 1024 + 2 + (size_t)options.batch * (sizeof(post_event_head) + (size_t)options.octets + 2));
+}
+
+static void
+post_take(void)
+{
+	size_t count = (size_t)options.connections;
+
+	if (poll(run.fds, (nfds_t)count, POST_PATIENCE_MS) <= 0)
+		bench_fatal("no answer within %d s", POST_PATIENCE_MS / 1000);
+	for (size_t i = 0; i < count; i++)
+		if (run.fds[i].revents != 0)
+			post_read(i);
 }
 
 static void
 post_all(void)
 {
-	size_t count = (size_t)options.connections;
+	for (int64_t i = 0; i < options.connections && run.sent < options.requests; i++)
+		post_ask((size_t)i);
+	while (run.answered < options.requests)
+		post_take();
+}
 
-	for (size_t i = 0; i < count && run.sent < options.requests; i++)
-		post_ask(i);
+static void
+post_by_table(void)
+{
+	struct timespec at;
+
+	clock_gettime(CLOCK_MONOTONIC, &at);
 	while (run.answered < options.requests) {
-		if (poll(run.fds, (nfds_t)count, POST_PATIENCE_MS) <= 0)
-			bench_fatal("no answer within %d s", POST_PATIENCE_MS / 1000);
-		for (size_t i = 0; i < count; i++)
-			if (run.fds[i].revents != 0)
-				post_read(i);
+		bench_wait_next(&at, options.rate);
+		post_ask(0);
+		while (run.answered < run.sent)
+			post_take();
 	}
 }
 
 static void
 post_parse_options(int argc, char **argv)
 {
-	static const struct option table[] = {{"port", required_argument, NULL, 'p'},
-	    {"token", required_argument, NULL, 't'}, {"connections", required_argument, NULL, 'c'},
-	    {"requests", required_argument, NULL, 'n'}, {"batch", required_argument, NULL, 'b'},
-	    {"octets", required_argument, NULL, 'o'}, {"path", required_argument, NULL, 'P'},
-	    {NULL, 0, NULL, 0}};
-	int c;
+	const struct bench_option table[] = {BENCH_OPTION_NUMBER("port", &options.port, 1, UINT16_MAX),
+	    BENCH_OPTION_TEXT("token", &options.token),
+	    BENCH_OPTION_NUMBER("connections", &options.connections, 1, POST_CONNECTIONS_MAX),
+	    BENCH_OPTION_NUMBER("requests", &options.requests, 1, INT32_MAX),
+	    BENCH_OPTION_NUMBER("batch", &options.batch, 1, POST_BATCH_MAX),
+	    BENCH_OPTION_NUMBER("octets", &options.octets, BENCH_EVENT_MIN, POST_OCTETS_MAX),
+	    BENCH_OPTION_NUMBER("rate", &options.rate, 1, 1000000), BENCH_OPTION_TEXT("path", &options.path),
+	    BENCH_OPTIONS_END};
 
-	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
-		switch (c) {
-		case 'p':
-			options.port = (uint16_t)bench_parse_number("port", optarg, 1, UINT16_MAX);
-			break;
-		case 't':
-			options.token = optarg;
-			break;
-		case 'c':
-			options.connections =
-			    bench_parse_number("connections", optarg, 1, POST_CONNECTIONS_MAX);
-			break;
-		case 'n':
-			options.requests = bench_parse_number("requests", optarg, 1, INT32_MAX);
-			break;
-		case 'b':
-			options.batch = bench_parse_number("batch", optarg, 1, POST_BATCH_MAX);
-			break;
-		case 'P':
-			options.path = optarg;
-			break;
-		case 'o':
-			options.octets =
-			    (size_t)bench_parse_number("octets", optarg, BENCH_EVENT_MIN, POST_OCTETS_MAX);
-			break;
-		default:
-			exit(2);
-		}
-	}
+	bench_parse_options(argc, argv, table);
 	if (options.port == 0)
 		bench_fatal("--port is missing");
 	if (options.path != NULL && options.batch > 1)
 		bench_fatal("--path goes without --batch");
+	if (options.rate > 0 && options.connections > 1)
+		bench_fatal("--rate goes without --connections");
 }
 
 int
@@ -268,14 +264,15 @@ main(int argc, char **argv)
 	post_parse_options(argc, argv);
 	post_open_all();
 	start_us = bench_now_us();
-	post_all();
+	if (options.rate > 0)
+		post_by_table();
+	else
+		post_all();
 	seconds = (double)(bench_now_us() - start_us) / 1e6;
 	printf("{\"requests\": %" PRId64 ", \"events\": %" PRId64
 	       ", \"seconds\": %.6f, \"requests_per_second\": %.0f, \"events_per_second\": %.0f, ",
 	    run.answered, run.seq, seconds, (double)run.answered / seconds, (double)run.seq / seconds);
-	printf("\"p50_us\": %" PRId64 ", \"p99_us\": %" PRId64 ", \"max_us\": %" PRId64
-	       ", \"cpu_seconds\": %.6f}\n",
-	    histogram_quantile_us(&run.times, 0.5), histogram_quantile_us(&run.times, 0.99), run.times.max_us,
-	    bench_cpu_seconds());
+	histogram_print(&run.times, "");
+	printf(", \"cpu_seconds\": %.6f}\n", bench_cpu_seconds());
 	return 0;
 }

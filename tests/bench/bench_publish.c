@@ -6,21 +6,20 @@
  *   --raw           NOTIFYs with records that it packs itself, --batch events a transaction: all that costs a
  * writer time apart from PostgreSQL's own NOTIFY is left out
  *
- * --before TEXT --after TEXT (with --raw): each NOTIFY is one event, between these instead of a record: for other
- * programs that listen on --channel.
- * --topics FILE (with --raw): the events take the topics of its lines in turns, instead of one for all.
- * --rate transactions a second, by an absolute time table; 0: one after the other. Prints how long the
- * statements took, how long COMMIT until it was answered, both, and the processor time of the server's backend.
+ * --before TEXT --after TEXT (with --raw): each NOTIFY is one event, between these instead of a record: for
+ * other programs that listen on --channel. --topics FILE (with --raw): the events take the topics of its
+ * lines in turns, instead of one for all. --rate transactions a second, by an absolute time table; 0: one
+ * after the other. Prints how long the statements took, how long COMMIT until it was answered, both, and the
+ * processor time of the server's backend.
  */
 #include "config.h"
 #include "bench_common.h"
+#include "bench_db.h"
 #include "bench_event.h"
 #include "bench_histogram.h"
+#include "bench_options.h"
 
-#include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
-#include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,10 +33,10 @@
 
 static struct {
 	const char *database, *channel;
-	int64_t events, batch, rate;
-	size_t octets;
+	int64_t events, batch, rate, octets;
 	bool raw;
 	const char *commits, *before, *after; /* before: NULL: a record */
+	const char *topics_file;
 	char **topics;
 	int64_t topic_count;
 } publish = {.database = "", .channel = "pgrelay", .events = 1000, .batch = 1, .octets = 300};
@@ -51,19 +50,13 @@ static int64_t publish_notifications;
 static void
 publish_check(PGresult *result)
 {
-	ExecStatusType status = PQresultStatus(result);
-
-	if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK && status != PGRES_PIPELINE_SYNC)
-		bench_fatal("%s", PQerrorMessage(publish_conn));
-	PQclear(result);
+	bench_db_check(publish_conn, result);
 }
 
 static void
 publish_connect(void)
 {
-	publish_conn = PQconnectdb(publish.database);
-	if (PQstatus(publish_conn) != CONNECTION_OK)
-		bench_fatal("%s", PQerrorMessage(publish_conn));
+	publish_conn = bench_db_connect(publish.database);
 	publish_check(
 	    PQprepare(publish_conn, "emit", "SELECT pgrelay.emit('bench', 'tick', '1', $1)", 1, NULL));
 	publish_check(PQprepare(publish_conn, "notify", "SELECT pg_notify($1, $2)", 2, NULL));
@@ -75,14 +68,15 @@ static void
 publish_emit(void)
 {
 	static char *payload;
+	size_t octets = (size_t)publish.octets;
 	const char *values[1];
 
 	if (payload == NULL)
-		payload = bench_realloc(NULL, publish.octets + 1);
+		payload = bench_realloc(NULL, octets + 1);
 	values[0] = payload;
-	bench_event_write(payload, publish.octets, bench_now_us(), ++publish_seq);
-	payload[publish.octets] = '\0';
-	publish_check(PQexec(publish_conn, "BEGIN"));
+	bench_event_write(payload, octets, bench_now_us(), ++publish_seq);
+	payload[octets] = '\0';
+	bench_db_command(publish_conn, "BEGIN");
 	publish_check(PQexecPrepared(publish_conn, "emit", 1, values, NULL, NULL, 0));
 	publish_notifications++;
 }
@@ -113,7 +107,8 @@ publish_head(char *head, int64_t now_us, bool first)
 static int64_t
 publish_pack(char *packet, int64_t left)
 {
-	size_t len = 0, after_len = publish.before != NULL ? strlen(publish.after) : 0;
+	size_t len = 0, octets = (size_t)publish.octets,
+	       after_len = publish.before != NULL ? strlen(publish.after) : 0;
 	int64_t n;
 
 	for (n = 0; n < left; n++) {
@@ -121,13 +116,13 @@ publish_pack(char *packet, int64_t left)
 		int64_t now = bench_now_us();
 		size_t head_len = publish_head(head, now, n == 0);
 
-		if (len + head_len + publish.octets + after_len > PUBLISH_NOTIFY_MAX ||
+		if (len + head_len + octets + after_len > PUBLISH_NOTIFY_MAX ||
 		    (n > 0 && publish.before != NULL))
 			break;
 		memcpy(packet + len, head, head_len);
 		len += head_len;
-		bench_event_write(packet + len, publish.octets, now, ++publish_seq);
-		len += publish.octets;
+		bench_event_write(packet + len, octets, now, ++publish_seq);
+		len += octets;
 	}
 	memcpy(packet + len, publish.before != NULL ? publish.after : "", after_len + 1);
 	return n;
@@ -152,7 +147,7 @@ publish_notify(int64_t events)
 	const char *values[] = {publish.channel, packet};
 	int statements = 0;
 
-	publish_check(PQexec(publish_conn, "BEGIN"));
+	bench_db_command(publish_conn, "BEGIN");
 	if (!PQenterPipelineMode(publish_conn))
 		bench_fatal("%s", PQerrorMessage(publish_conn));
 	while (events > 0) {
@@ -172,18 +167,6 @@ publish_notify(int64_t events)
 /* ---- the time table ---- */
 
 static void
-publish_wait_until(struct timespec *at)
-{
-	at->tv_nsec += 1000000000 / publish.rate;
-	if (at->tv_nsec >= 1000000000) {
-		at->tv_sec++;
-		at->tv_nsec -= 1000000000;
-	}
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, at, NULL) == EINTR)
-		;
-}
-
-static void
 publish_transaction(int64_t events)
 {
 	int64_t start_us = bench_now_us(), commit_us, end_us;
@@ -195,7 +178,7 @@ publish_transaction(int64_t events)
 	commit_us = bench_now_us();
 	if (publish_commits != NULL)
 		publish_commits[publish_seq] = commit_us;
-	publish_check(PQexec(publish_conn, "COMMIT"));
+	bench_db_command(publish_conn, "COMMIT");
 	end_us = bench_now_us();
 	histogram_add(&publish_statement_times, commit_us - start_us);
 	histogram_add(&publish_commit_times, end_us - commit_us);
@@ -212,7 +195,7 @@ publish_all(void)
 		int64_t left = publish.events - publish_seq;
 
 		if (publish.rate > 0)
-			publish_wait_until(&at);
+			bench_wait_next(&at, publish.rate);
 		publish_transaction(left < publish.batch ? left : publish.batch);
 	}
 }
@@ -236,63 +219,27 @@ publish_backend_seconds(void)
 static void
 publish_print_times(const char *name, const struct histogram *h, const char *end)
 {
-	printf("\"%s\": {\"p50_us\": %" PRId64 ", \"p90_us\": %" PRId64 ", \"p99_us\": %" PRId64
-	       ", \"max_us\": %" PRId64 "}%s",
-	    name, histogram_quantile_us(h, 0.5), histogram_quantile_us(h, 0.9),
-	    histogram_quantile_us(h, 0.99), h->max_us, end);
+	printf("\"%s\": {", name);
+	histogram_print(h, "");
+	printf("}%s", end);
 }
 
 static void
 publish_parse_options(int argc, char **argv)
 {
-	static const struct option options[] = {{"database", required_argument, NULL, 'd'},
-	    {"channel", required_argument, NULL, 'c'}, {"events", required_argument, NULL, 'n'},
-	    {"batch", required_argument, NULL, 'b'}, {"rate", required_argument, NULL, 'r'},
-	    {"octets", required_argument, NULL, 'o'}, {"commits", required_argument, NULL, 'C'},
-	    {"before", required_argument, NULL, 'B'}, {"after", required_argument, NULL, 'A'},
-	    {"topics", required_argument, NULL, 't'}, {"raw", no_argument, NULL, 'R'}, {NULL, 0, NULL, 0}};
-	int c;
+	const struct bench_option table[] = {BENCH_OPTION_TEXT("database", &publish.database),
+	    BENCH_OPTION_TEXT("channel", &publish.channel),
+	    BENCH_OPTION_NUMBER("events", &publish.events, 1, INT32_MAX),
+	    BENCH_OPTION_NUMBER("batch", &publish.batch, 1, INT32_MAX),
+	    BENCH_OPTION_NUMBER("rate", &publish.rate, 0, 1000000),
+	    BENCH_OPTION_NUMBER("octets", &publish.octets, BENCH_EVENT_MIN, PUBLISH_EVENT_MAX),
+	    BENCH_OPTION_TEXT("commits", &publish.commits), BENCH_OPTION_TEXT("before", &publish.before),
+	    BENCH_OPTION_TEXT("after", &publish.after), BENCH_OPTION_TEXT("topics", &publish.topics_file),
+	    BENCH_OPTION_FLAG("raw", &publish.raw), BENCH_OPTIONS_END};
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (c) {
-		case 'd':
-			publish.database = optarg;
-			break;
-		case 'c':
-			publish.channel = optarg;
-			break;
-		case 'n':
-			publish.events = bench_parse_number("events", optarg, 1, INT32_MAX);
-			break;
-		case 'b':
-			publish.batch = bench_parse_number("batch", optarg, 1, INT32_MAX);
-			break;
-		case 'r':
-			publish.rate = bench_parse_number("rate", optarg, 0, 1000000);
-			break;
-		case 'o':
-			publish.octets =
-			    (size_t)bench_parse_number("octets", optarg, BENCH_EVENT_MIN, PUBLISH_EVENT_MAX);
-			break;
-		case 'C':
-			publish.commits = optarg;
-			break;
-		case 't':
-			publish.topics = bench_read_lines(optarg, &publish.topic_count);
-			break;
-		case 'B':
-			publish.before = optarg;
-			break;
-		case 'A':
-			publish.after = optarg;
-			break;
-		case 'R':
-			publish.raw = true;
-			break;
-		default:
-			exit(2);
-		}
-	}
+	bench_parse_options(argc, argv, table);
+	if (publish.topics_file != NULL)
+		publish.topics = bench_read_lines(publish.topics_file, &publish.topic_count);
 	if (publish.batch > 1 && (!publish.raw || publish.commits != NULL))
 		bench_fatal("--batch goes with --raw, and without --commits");
 	if ((publish.topics != NULL || publish.before != NULL) && !publish.raw)

@@ -1,15 +1,14 @@
 /*
- * The bare limit of catching up: reads what the log holds between two snapshots, as a node does it, and throws it
- * away.
+ * The bare limit of catching up: reads what the log holds between two snapshots, as a node does it, and
+ * throws it away.
  */
 #include "config.h"
 #include "bench_common.h"
+#include "bench_db.h"
+#include "bench_options.h"
 
-#include <getopt.h>
 #include <inttypes.h>
-#include <libpq-fe.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 static struct {
 	const char *database, *since, *until;
@@ -18,16 +17,6 @@ static struct {
 static struct {
 	int64_t rows, octets, first_us;
 } got;
-
-static void
-read_command(PGconn *conn, const char *sql)
-{
-	PGresult *result = PQexec(conn, sql);
-
-	if (PQresultStatus(result) != PGRES_COMMAND_OK)
-		bench_fatal("%s", PQerrorMessage(conn));
-	PQclear(result);
-}
 
 static void
 read_row(const PGresult *result)
@@ -62,26 +51,11 @@ read_rows(PGconn *conn)
 static void
 read_parse_options(int argc, char **argv)
 {
-	static const struct option table[] = {{"database", required_argument, NULL, 'd'},
-	    {"since", required_argument, NULL, 's'}, {"until", required_argument, NULL, 'u'},
-	    {NULL, 0, NULL, 0}};
-	int c;
+	const struct bench_option table[] = {BENCH_OPTION_TEXT("database", &options.database),
+	    BENCH_OPTION_TEXT("since", &options.since), BENCH_OPTION_TEXT("until", &options.until),
+	    BENCH_OPTIONS_END};
 
-	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
-		switch (c) {
-		case 'd':
-			options.database = optarg;
-			break;
-		case 's':
-			options.since = optarg;
-			break;
-		case 'u':
-			options.until = optarg;
-			break;
-		default:
-			exit(2);
-		}
-	}
+	bench_parse_options(argc, argv, table);
 	if (options.since == NULL || options.until == NULL)
 		bench_fatal("--since and --until are wanted: snapshots");
 }
@@ -94,10 +68,8 @@ main(int argc, char **argv)
 
 	read_parse_options(argc, argv);
 	start_us = bench_now_us();
-	conn = PQconnectdb(options.database);
-	if (PQstatus(conn) != CONNECTION_OK)
-		bench_fatal("%s", PQerrorMessage(conn));
-	read_command(conn, "SET enable_seqscan = off; SET jit = off");
+	conn = bench_db_connect(options.database);
+	bench_db_command(conn, "SET enable_seqscan = off; SET jit = off");
 	read_rows(conn);
 	printf("{\"rows\": %" PRId64 ", \"octets\": %" PRId64
 	       ", \"first_seconds\": %.6f, \"seconds\": %.6f}\n",

@@ -15,10 +15,10 @@
 #include "config.h"
 #include "bench_common.h"
 #include "bench_histogram.h"
+#include "bench_options.h"
 #include "bench_ws.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -59,12 +59,12 @@ static const struct manner manners[] = {
 };
 
 static struct {
-	uint16_t port;
-	int64_t sessions;
+	int64_t port, sessions;
+	const char *dialect, *tokens_file;
 	const struct manner *manner;
 	char **tokens;
 	int64_t token_count;
-} options = {.sessions = 1, .manner = &manners[0]};
+} options = {.sessions = 1, .dialect = "drp"};
 
 static struct {
 	struct session *sessions;
@@ -90,7 +90,7 @@ static void
 session_connect(struct session *s, int64_t number)
 {
 	s->state = CONNECTING;
-	s->fd = bench_ws_connect(options.port, number);
+	s->fd = bench_ws_connect((uint16_t)options.port, number);
 	session_watch(s, EPOLL_CTL_ADD, EPOLLOUT);
 }
 
@@ -102,7 +102,7 @@ session_connected(struct session *s)
 	bench_ws_connected(s->fd);
 	session_watch(s, EPOLL_CTL_MOD, EPOLLIN);
 	s->state = UPGRADING;
-	if (!bench_ws_send_upgrade(s->fd, options.port, options.manner->path, token))
+	if (!bench_ws_send_upgrade(s->fd, (uint16_t)options.port, options.manner->path, token))
 		bench_fatal("could not send a request: %m");
 }
 
@@ -345,9 +345,9 @@ command_events(int64_t wanted)
 static void
 print_times(const struct histogram *h)
 {
-	printf("{\"sessions\": %" PRId64 ", \"p50_us\": %" PRId64 ", \"p99_us\": %" PRId64
-	       ", \"max_us\": %" PRId64 "}\n",
-	    h->count, histogram_quantile_us(h, 0.5), histogram_quantile_us(h, 0.99), h->max_us);
+	printf("{\"sessions\": %" PRId64 ", ", h->count);
+	histogram_print(h, "");
+	puts("}");
 }
 
 /* count: run.told or run.closed. */
@@ -432,31 +432,16 @@ parse_dialect(const char *name)
 static void
 parse_options(int argc, char **argv)
 {
-	static const struct option table[] = {{"port", required_argument, NULL, 'p'},
-	    {"sessions", required_argument, NULL, 'n'}, {"tokens", required_argument, NULL, 't'},
-	    {"dialect", required_argument, NULL, 'd'}, {NULL, 0, NULL, 0}};
-	int c;
+	const struct bench_option table[] = {BENCH_OPTION_NUMBER("port", &options.port, 1, UINT16_MAX),
+	    BENCH_OPTION_NUMBER("sessions", &options.sessions, 1, 1000000),
+	    BENCH_OPTION_TEXT("tokens", &options.tokens_file), BENCH_OPTION_TEXT("dialect", &options.dialect),
+	    BENCH_OPTIONS_END};
 
-	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
-		switch (c) {
-		case 'p':
-			options.port = (uint16_t)bench_parse_number("port", optarg, 1, UINT16_MAX);
-			break;
-		case 'n':
-			options.sessions = bench_parse_number("sessions", optarg, 1, 1000000);
-			break;
-		case 't':
-			options.tokens = bench_read_lines(optarg, &options.token_count);
-			break;
-		case 'd':
-			parse_dialect(optarg);
-			break;
-		default:
-			exit(2);
-		}
-	}
-	if (options.port == 0 || options.token_count == 0)
+	bench_parse_options(argc, argv, table);
+	if (options.port == 0 || options.tokens_file == NULL)
 		bench_fatal("--port and --tokens are wanted");
+	options.tokens = bench_read_lines(options.tokens_file, &options.token_count);
+	parse_dialect(options.dialect);
 }
 
 int

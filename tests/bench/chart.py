@@ -23,10 +23,10 @@ def draw(points, path):
 
 def script(points, panels, path):
     lines = [
-        f"set terminal svg size {620 * len(panels)},420 background rgb 'white' font 'sans,12'",
+        f"set terminal svg size {620 * len(panels)},460 background rgb 'white' font 'sans,12'",
         f"set output '{os.path.abspath(path)}'",
         f"set multiplot layout 1,{len(panels)}",
-        "set logscale xy", "set format y '%.0s%c'", "set xlabel 'subscribers'", "set key outside bottom center horizontal",
+        "set logscale xy", "set format y '%.0s%c'", "set xlabel 'subscribers'", "set bmargin 7", "set key bottom center horizontal at graph 0.5, -0.42",
         "set grid",
     ]
     for number, (key, title) in enumerate(panels):

@@ -2,8 +2,8 @@
 import certificates
 from fan_out import column, secure_relay
 from harness import site
-from many_sessions import lines_file, settle
-from measure import bare, cpu_seconds, pin_database, relay, rss_bytes, sized
+from many_sessions import lines_file
+from measure import bare, cpu_seconds, pin_database, relay, rss_bytes, settle, sized
 
 IDLE_SESSIONS, IDLE_KIB = 1000, 2.5
 STORM_SESSIONS = 5000
@@ -13,15 +13,17 @@ def memory(table, args):
     """What an idle session adds to the process."""
     sessions = sized(args, IDLE_SESSIONS, 20)
     certificate, key = certificates.default_authority().issue()
-    for label, server, options, bound in (
-        ("", relay, [], IDLE_KIB), (" over TLS", lambda: secure_relay(None, certificate, key), ["--tls"], None),
-    ):
-        samples = [idle(table, server, sessions, options) for _ in range(args.repeats)]
-        table.add("memory", f"memory of an idle session{label}, of {sessions:,}", "KiB RSS", [s["kib"] for s in samples], bound=bound)
-        table.add("memory", "  sessions opened, one token", "sessions/s", [s["rate"] for s in samples])
+    servers = {"relay": (relay, []), "tls": (lambda: secure_relay(None, certificate, key), ["--tls"])}
+    servers.update({name: (start, []) for name, start in args.others.items()})
+    samples = {name: [idle(table, name, server, sessions, options) for _ in range(args.repeats)] for name, (server, options) in servers.items()}
+    for name, label, others, bound in (("relay", "", args.others, IDLE_KIB), ("tls", " over TLS", (), None)):
+        table.add("memory", f"memory of an idle session{label}, of {sessions:,}", "KiB RSS", column(samples, name, "kib"), bound=bound,
+                  peers={other: column(samples, other, "kib") for other in others})
+        table.add("memory", "  sessions opened", "sessions/s", column(samples, name, "rate"),
+                  peers={other: column(samples, other, "rate") for other in others})
 
 
-def idle(table, server, sessions, options):
+def idle(table, name, server, sessions, options):
     with server() as it:
         settle(it)
         before = rss_bytes(it.pid)
@@ -29,7 +31,7 @@ def idle(table, server, sessions, options):
             rate = sessions / client.json()["open_seconds"]
             settle(it)
             kib = (rss_bytes(it.pid) - before) / sessions / 1024
-            table.check(client.end(), "memory", "relay", sessions)
+            table.check(client.end(), "memory", name, sessions)
     return {"kib": kib, "rate": rate}
 
 

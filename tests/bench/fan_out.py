@@ -6,15 +6,15 @@ import random
 
 import certificates
 import harness
-import peers
 from many_sessions import lines_file
-from measure import Failure, bare, cpu_seconds, pin_database, relay, sized, subscribers, write
+from measure import bare, cpu_seconds, pin_database, relay, sized, subscribers, write
+from table import Failure
 
 FANOUT_EVENTS = {1: 300_000, 100: 40_000, 1000: 4_000, 5000: 1_000}
 SMOKE_EVENTS = {1: 500, 10: 200}
 # Of the contiguous bare limit, and of Nchan, by subscribers; microseconds of a delivery to 1,000.
 LEAST_OF_BARE = {100: 0.4, 1000: 0.6, 5000: 0.6}
-LEAST_OF_NCHAN = {100: 8, 1000: 10, 5000: 10}
+LEAST_OF_PEERS = {100: {"Nchan": 8}, 1000: {"Nchan": 10}, 5000: {"Nchan": 10}}
 DELIVERY_US = {1000: 0.15}
 # What is slower gets a part of the events: its rate does not depend on how many there are.
 PARTS = {"bare": 8, "Nchan": 16, "ws": 16, "socket.io": 16}
@@ -29,8 +29,7 @@ LEAST_BESIDE_SLOW = 0.9
 
 def fanout(table, args):
     """A burst of events, packed into NOTIFYs in one transaction; the server shares a processor with the load generator."""
-    others = peers.installed()
-    servers = {"relay": relay, "bare": bare(1), "block": bare(64), **others}
+    servers = {"relay": relay, "bare": bare(1), "block": bare(64), **args.others}
     with pin_database() as (cpu, database_cpu):
         for sessions, events in sized(args, FANOUT_EVENTS, SMOKE_EVENTS).items():
             samples = {name: [] for name in servers}
@@ -38,7 +37,7 @@ def fanout(table, args):
                 for name, server in servers.items():
                     count = max(events // PARTS.get(name, 1), PEER_EVENTS)
                     samples[name].append(burst(table, "fanout", server, name, sessions, count, cpu, database_cpu))
-            fanout_rows(table, sessions, samples, others)
+            fanout_rows(table, sessions, samples, args.others)
 
 
 def burst(table, scenario, server, name, sessions, events, cpu, database_cpu, *options):
@@ -58,17 +57,19 @@ def column(samples, name, key):
 
 
 def fanout_rows(table, sessions, samples, others):
-    def add(label, unit, key, other, **bounds):
-        table.add("fanout", label, unit, column(samples, "relay", key), column(samples, other, key), "ratio", **bounds)
+    def of(key):
+        return {name: column(samples, name, key) for name in samples}
 
-    rate = "deliveries_per_second"
-    add(f"fan-out to {subscribers(sessions)}, bare: one send each", "deliveries/s", rate, "bare")
-    add("  bare: blocks of 64 frames", "deliveries/s", rate, "block", least=LEAST_OF_BARE.get(sessions))
-    for name in others:
-        add(f"  beside {name}", "deliveries/s", rate, name, least=LEAST_OF_NCHAN.get(sessions) if name == "Nchan" else None)
-    add("  server CPU a delivery, bare: blocks", "us", "server_us", "block", bound=DELIVERY_US.get(sessions))
+    rates, cpu = of("deliveries_per_second"), of("server_us")
+    table.add(
+        "fanout", f"fan-out to {subscribers(sessions)}, bare: blocks", "deliveries/s", rates["relay"], rates["block"], "ratio",
+        least=LEAST_OF_BARE.get(sessions), peers={name: rates[name] for name in others}, least_of=LEAST_OF_PEERS.get(sessions),
+    )
+    table.add("fanout", "  bare: one send each", "deliveries/s", rates["relay"], rates["bare"], "ratio")
+    table.add("fanout", "  server CPU a delivery, bare: blocks", "us", cpu["relay"], cpu["block"], "ratio", DELIVERY_US.get(sessions),
+              peers={name: cpu[name] for name in others})
     for name, label in {"relay": "pgrelay", "block": "bare, blocks", **{name: name for name in others}}.items():
-        table.point(label, sessions, deliveries_per_second=column(samples, name, rate))
+        table.point("fanout", label, sessions, deliveries_per_second=rates[name])
 
 
 # ---- many groups ----
@@ -139,7 +140,7 @@ def tls_rows(table, sessions, samples):
         ("  server CPU a delivery, bare: blocks", "us", "server_us"),
     ):
         table.add("tls", label, unit, column(samples, "relay", key), column(samples, "block", key), "ratio")
-    table.point("pgrelay, TLS", sessions, deliveries_per_second=column(samples, "relay", "deliveries_per_second"))
+    table.point("tls", "pgrelay, TLS", sessions, deliveries_per_second=column(samples, "relay", "deliveries_per_second"))
 
 
 @contextlib.contextmanager

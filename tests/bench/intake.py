@@ -1,12 +1,14 @@
 """Scenarios of make bench: what comes in from the database."""
 import time
 
-from harness import site
+from harness import eventually, site
 from fan_out import column
 from many_sessions import lines_file
-from measure import Failure, cpu_seconds, event_sql, pin_database, program, relay, rss_bytes, sized, write
+from measure import cpu_seconds, event_sql, pin_database, program, relay, rss_bytes, sized, write
+from table import Failure
 
 INTAKE_EVENTS, INTAKE_OCTETS, INTAKE_TOPICS = 2_000_000, 80, 1000
+BEFORE_EVENTS = 1_000_000  # they fill the history
 LEAST_OF_LISTENER = 0.8
 BIG_EVENTS, BIG_BATCH, BIG_OCTETS = 1_000_000, 1000, 300
 BIG_MIB = 128  # history_limit, queue_limit, and half as much again
@@ -20,17 +22,26 @@ def intake(table, args):
     samples = {"relay": [], "bare": []}
     with pin_database() as (cpu, database_cpu):
         for _ in range(args.repeats):
-            samples["relay"].append(taken_in(table, events, topics, stream, cpu, database_cpu))
+            samples["relay"].append(taken_in(table, args, events, topics, stream, cpu, database_cpu))
             samples["bare"].append(listened(events, stream, cpu, database_cpu))
     table.add("intake", f"{INTAKE_OCTETS}-octet records, bare: libpq alone", "records/s", column(samples, "relay", "rate"),
               column(samples, "bare", "rate"), "ratio", least=LEAST_OF_LISTENER)
     table.add("intake", "  CPU a record", "us", column(samples, "relay", "us"), column(samples, "bare", "us"), "ratio")
 
 
-def taken_in(table, events, topics, stream, cpu, database_cpu):
+def fill_history(node, args, cpu):
+    """As that of a node which is not just starting is, and its memory is there."""
+    events = sized(args, BEFORE_EVENTS, 10_000)
+    topics = lines_file("topics_before", ["bench.tick.0"])
+    write("--raw", "--events", events, "--batch", events, "--octets", INTAKE_OCTETS, "--topics", topics, cpu=cpu)
+    eventually(lambda: node.metric("pgrelay_events_total") >= events, 60, "the history is full")
+
+
+def taken_in(table, args, events, topics, stream, cpu, database_cpu):
     wanted = (events - 1) // INTAKE_TOPICS + 1
     with relay(cpu) as it, it.client(1, "--events", wanted, "--topics", topics, "--groups-each", 1, cpu=cpu) as client:
         client.line()
+        fill_history(it.node, args, database_cpu)
         before = cpu_seconds(it.pid)
         write(*stream, cpu=database_cpu)
         result = table.check(client.json(), "intake", "relay", 1)

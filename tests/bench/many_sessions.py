@@ -7,8 +7,9 @@ import statistics
 import time
 import uuid
 
-from harness import eventually, quote, site
-from measure import Failure, cpu_seconds, pin_database, plural, program, relay, rss_bytes, wait_until_idle, write
+from harness import quote, site
+from measure import cpu_seconds, pin_database, plural, program, relay, rss_bytes, settle, sized, wait_until_idle, write
+from table import Failure
 
 SESSIONS = 10_000
 PATTERNS = 10  # of a session
@@ -24,7 +25,7 @@ REVOKED_MS = 100
 
 
 @contextlib.contextmanager
-def sessions(server, tokens, dialect="drp", count=SESSIONS, cpu=None):
+def sessions(server, tokens, count, dialect="drp", cpu=None):
     """The load generator with so many sessions open; the token of the n-th one is tokens[n % len(tokens)]."""
     with program("bench_sessions", "--port", server.port, "--sessions", count, "--dialect", dialect,
                  "--tokens", lines_file("tokens", tokens), cpu=cpu) as client:
@@ -51,44 +52,34 @@ def send(client, messages):
     return answer["seconds"]
 
 
-def settle(server):
-    """Until the node has done what is left of the opening, such as telling of it."""
-
-    def rests():
-        before, start = cpu_seconds(server.pid), time.monotonic()
-        time.sleep(0.25)
-        return (cpu_seconds(server.pid) - before) / (time.monotonic() - start) < 0.04
-
-    eventually(lambda: server.node.metric("pgrelay_connection_events_waiting") == 0 and rests(), 60, "the node has nothing to do")
-
-
 # ---- registrations ----
 
 
 def registrations(table, args):
     """100,000 patterns of 10,000 sessions, against the ten of one session: what an event costs, and what a pattern holds."""
-    samples = {count: [] for count in (1, SESSIONS)}
+    size = sized(args, (SESSIONS, ROUNDS, ROUND_EVENTS), (100, 1, 1_000))
+    samples = {count: [] for count in (1, size[0])}
     for _ in range(args.repeats):
         for count in samples:
             wait_until_idle(args.wait)
-            samples[count].append(registered(count))
-    registration_rows(table, samples[1], samples[SESSIONS])
+            samples[count].append(registered(count, *size))
+    registration_rows(table, size[0], *samples.values())
 
 
-def registered(count):
+def registered(count, of, rounds, events):
     """With registrations of so many of the sessions."""
     result = {"nobody": [], "one": []}
-    with pin_database() as (cpu, database_cpu), relay(cpu, max_sessions=SESSIONS + 1000) as it:
-        with sessions(it, [site.all_seeing.token], cpu=cpu) as client:
+    with pin_database() as (cpu, database_cpu), relay(cpu, max_sessions=of + 1000) as it:
+        with sessions(it, [site.all_seeing.token], of, cpu=cpu) as client:
             settle(it)
             before = rss_bytes(it.pid)
             result["seconds"] = send(client, [(s, f"register {p}") for s in range(count) for p in commands(s)])
             settle(it)
             result["octets"] = (rss_bytes(it.pid) - before) / (count * PATTERNS)
             expect_patterns(it, count * PATTERNS)
-            for _ in range(ROUNDS):
-                result["nobody"].append(matching_us(it, client, unmatched_topics(), 1, database_cpu))
-                result["one"].append(matching_us(it, client, matched_topics(), ROUND_EVENTS, database_cpu))
+            for _ in range(rounds):
+                result["nobody"].append(matching_us(it, client, unmatched_topics(events), events, 1, database_cpu))
+                result["one"].append(matching_us(it, client, matched_topics(), events, events, database_cpu))
     return {**result, "nobody": statistics.median(result["nobody"]), "one": statistics.median(result["one"])}
 
 
@@ -121,36 +112,35 @@ def matched_topics():
     return topics
 
 
-def unmatched_topics():
+def unmatched_topics(events):
     """Of the same types and actions, with keys that nobody has registered; behind them one event tells that all have passed."""
     matched = matched_topics()
     topics = []
-    for n in range(ROUND_EVENTS - 1):
+    for n in range(events - 1):
         type, action, _ = matched[n % PATTERNS].split(".")
         topics.append(f"{type}.{action}.{uuid.uuid4()}")
     return topics + matched[:1]
 
 
-
-def matching_us(it, client, topics, delivered, database_cpu):
+def matching_us(it, client, topics, events, delivered, database_cpu):
     """The node's processor time of an event."""
     path = lines_file("topics", topics)
     client.tell(f"events {delivered}")
     before = cpu_seconds(it.pid)
-    write("--raw", "--events", ROUND_EVENTS, "--batch", ROUND_EVENTS, "--topics", path, cpu=database_cpu)
+    write("--raw", "--events", events, "--batch", events, "--topics", path, cpu=database_cpu)
     if client.json()["events"] != delivered:
         raise Failure("more events have come than there are")
-    return 1e6 * (cpu_seconds(it.pid) - before) / ROUND_EVENTS
+    return 1e6 * (cpu_seconds(it.pid) - before) / events
 
 
-def registration_rows(table, few, many):
+def registration_rows(table, count, few, many):
     def column(samples, key):
         return [s[key] for s in samples]
 
     def ratio(key):
         return statistics.median(column(many, key)) / statistics.median(column(few, key))
 
-    total = SESSIONS * PATTERNS
+    total = count * PATTERNS
     for key, whom in (("nobody", "nobody"), ("one", "one of them")):
         table.add("registrations", f"{total:,} patterns, an event for {whom}: CPU", "us", column(many, key))
         table.add("registrations", f"  the same with {plural(PATTERNS, 'pattern')}", "us", column(few, key))
@@ -164,34 +154,36 @@ def registration_rows(table, few, many):
 
 def revocation(table, args):
     """10,000 sessions; from the COMMIT that takes rights away until the clients know."""
+    count, revoked = sized(args, (SESSIONS, REVOKED), (100, 5))
     samples = {name: [] for name in ("own", "drp", "awx")}
-    users = own_users()
+    users = own_users(count)
     for _ in range(args.repeats):
         wait_until_idle(args.wait)
-        samples["own"].append(revoke_some(users))
+        samples["own"].append(revoke_some(users, revoked))
         for dialect in ("drp", "awx"):
             wait_until_idle(args.wait)
-            samples[dialect].append(revoke_all(dialect))
-    revocation_rows(table, samples)
+            samples[dialect].append(revoke_all(dialect, count))
+    revocation_rows(table, count, samples)
 
 
-def own_users():
+def own_users(count):
     """A user for each session; returns their names."""
-    names = [f"own{n}" for n in range(SESSIONS)]
+    names = [f"own{n}" for n in range(count)]
     site.sql(f"""SELECT count(pgrelay.user_create(n)) FROM unnest('{{{','.join(names)}}}'::text[]) n;
         INSERT INTO pgrelay.grants (user_id, pattern) SELECT id, 'machines.*.*' FROM pgrelay.users WHERE name LIKE 'own%'""", "owner")
     return names
 
 
-def revoke_some(users):
-    """Each session has a user of its own; one token is deleted, 50 times. Returns milliseconds."""
+def revoke_some(users, revoked):
+    """Each session has a user of its own; one token is deleted, so many times. Returns milliseconds."""
+    count = len(users)
     tokens = site.rows(f"""SELECT t.token_id, t.token FROM unnest('{{{','.join(users)}}}'::text[]) WITH ORDINALITY u (name, n),
         pgrelay.token_create(u.name) t ORDER BY u.n""", "owner", 300)
-    with relay(max_sessions=SESSIONS + 1000) as it, sessions(it, [token for _, token in tokens]) as client:
-        send(client, [(s, f"register machines.update.{key(s, 'machine')}") for s in range(SESSIONS)])
+    with relay(max_sessions=count + 1000) as it, sessions(it, [token for _, token in tokens], count) as client:
+        send(client, [(s, f"register machines.update.{key(s, 'machine')}") for s in range(count)])
         settle(it)
         times = []
-        for token_id, _ in tokens[::SESSIONS // REVOKED]:
+        for token_id, _ in tokens[::count // revoked]:
             since = commit(f"SELECT pgrelay.token_revoke({token_id})")
             times.append(client.ask(f"closed 1 {since}")["max_us"] / 1e3)
     site.sql("DELETE FROM pgrelay.token WHERE user_id IN (SELECT id FROM pgrelay.users WHERE name LIKE 'own%')", "owner")
@@ -209,15 +201,15 @@ MESSAGES = {
 }
 
 
-def revoke_all(dialect):
+def revoke_all(dialect, count):
     """All sessions are of one user, with one token: a grant is removed, then the token is deleted."""
     user = site.user("machines.*.*", "jobs.*.*")
-    with relay(max_sessions=SESSIONS + 1000) as it, sessions(it, [user.token], dialect) as client:
-        send(client, [(s, text) for s in range(SESSIONS) for text in MESSAGES[dialect]])
+    with relay(max_sessions=count + 1000) as it, sessions(it, [user.token], count, dialect) as client:
+        send(client, [(s, text) for s in range(count) for text in MESSAGES[dialect]])
         settle(it)
-        told = all_of(client, "told", commit(f"SELECT pgrelay.grant_remove({quote(user.name)}, 'jobs.*.*')"))
+        told = all_of(client, count, "told", commit(f"SELECT pgrelay.grant_remove({quote(user.name)}, 'jobs.*.*')"))
         settle(it)
-        closed = all_of(client, "closed", commit(f"DELETE FROM pgrelay.token WHERE user_id = {user.id}"))
+        closed = all_of(client, count, "closed", commit(f"DELETE FROM pgrelay.token WHERE user_id = {user.id}"))
     return {"told": told, "closed": closed}
 
 
@@ -231,19 +223,19 @@ def commit(statement):
     return since
 
 
-def all_of(client, what, since):
-    times = client.ask(f"{what} {SESSIONS} {since}")
-    if times["sessions"] != SESSIONS:
+def all_of(client, count, what, since):
+    times = client.ask(f"{what} {count} {since}")
+    if times["sessions"] != count:
         raise Failure(f"{what}: {times}")
     return {"p50": times["p50_us"] / 1e3, "p99": times["p99_us"] / 1e3}
 
 
-def revocation_rows(table, samples):
+def revocation_rows(table, count, samples):
     def add(label, name, what):
         for quantile, bound in (("p50", None), ("p99", REVOKED_MS)):
             table.add("revocation", f"{label}, {quantile}", "ms", [s[what][quantile] for s in samples[name]], bound=bound)
 
-    add(f"one of {SESSIONS:,} users loses a token: closed", "own", "closed")
+    add(f"one of {count:,} users loses a token: closed", "own", "closed")
     for dialect in ("drp", "awx"):
-        add(f"{SESSIONS:,} of one user, {dialect}, lose a grant: told", dialect, "told")
+        add(f"{count:,} of one user, {dialect}, lose a grant: told", dialect, "told")
         add("  and their token: closed", dialect, "closed")

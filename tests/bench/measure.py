@@ -1,9 +1,8 @@
-"""What the scenarios of make bench share: the table of results, the bench's programs, the servers under test."""
+"""What the scenarios of make bench share: the bench's programs, and the servers under test."""
 import contextlib
 import json
 import os
 import secrets
-import statistics
 import subprocess
 import sys
 import time
@@ -11,8 +10,9 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 
 import harness
-from harness import site
+from harness import eventually, site
 from mesh import wait_linked
+from table import Failure
 
 PROGRAMS = os.path.join(harness.TOP_BUILDDIR, "tests", "bench")
 
@@ -26,89 +26,6 @@ max_wal_size = 4GB
 checkpoint_timeout = 1h
 log_line_prefix = '%m [%p] %u %a: '
 """
-
-
-class Failure(Exception):
-    """A result that is no measurement: events lost, or out of order."""
-
-
-# ---- results ----
-
-
-class Table:
-    def __init__(self, judges=True):
-        """judges: bounds count; else figures are shown without them."""
-        self.judges = judges
-        self.figures = []
-        self.runs = []  # what each client said, for the JSON file
-        self.points = []  # of the chart
-
-    def add(self, scenario, name, unit, relay, bare=None, compare=None, bound=None, note="", least=None, most=None):
-        """relay, bare: a sample for each repeat. compare: 'ratio' or 'difference'. Bounds: the most relay may be; the least
-        ratio; the most difference."""
-        figure = {"scenario": scenario, "name": name, "unit": unit, "relay": statistics.median(relay), "note": note}
-        figure["samples"] = {"relay": relay}
-        if bare:
-            figure["bare"] = statistics.median(bare)
-            figure["samples"]["bare"] = bare
-            figure["samples"]["compare"] = compare
-        if bare and compare == "ratio":
-            figure["ratio"] = figure["relay"] / figure["bare"]
-        elif bare and compare == "difference":
-            figure["difference"] = figure["relay"] - figure["bare"]
-        if self.judges:
-            self.judge(figure, bound, least, most)
-        self.figures.append(figure)
-        show(figure)
-
-    @staticmethod
-    def judge(figure, bound, least, most):
-        if bound is not None:
-            figure["bound"] = bound
-            figure["passed"] = figure["relay"] <= bound
-        elif least is not None:
-            figure["least_ratio"] = least
-            figure["passed"] = figure["ratio"] >= least
-        elif most is not None:
-            figure["most_difference"] = most
-            figure["passed"] = figure["difference"] <= most
-
-    def check(self, result, scenario, server, sessions):
-        """Keeps a client's result; it counts only when no event was lost."""
-        self.runs.append({"scenario": scenario, "server": server, "sessions": sessions, **result})
-        if result["missing"] or result["sequence_errors"] or result["errors"] or result["closed"]:
-            raise Failure(f"{server}, {sessions} sessions: {json.dumps(result)}")
-        return result
-
-    def point(self, series, subscribers, **values):
-        """What the chart shows of a server with so many subscribers: deliveries_per_second, p99_us; a sample for each repeat."""
-        medians = {name: statistics.median(samples) for name, samples in values.items()}
-        self.points.append({"series": series, "subscribers": subscribers, **medians})
-
-    @property
-    def passed(self):
-        return all(f.get("passed", True) for f in self.figures)
-
-
-def number(value):
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def show(figure):
-    compared, bound = "", ""
-    if "ratio" in figure:
-        compared = f"{figure['ratio']:.2f}"
-    elif "difference" in figure:
-        compared = f"{figure['difference']:+,.0f} {figure['unit']}"
-    for key, wording in (("bound", "<= {}"), ("least_ratio", "ratio >= {}"), ("most_difference", "difference <= {}")):
-        if key in figure:
-            bound = f"{wording.format(number(figure[key]))}  {'PASS' if figure['passed'] else 'FAIL'}"
-    bare = number(figure["bare"]) if "bare" in figure else ""
-    row(figure["name"], figure["unit"], number(figure["relay"]), bare, compared, bound)
-
-
-def row(*cells):
-    print("{:<50} {:<12} {:>11} {:>11} {:>12}  {}".format(*cells).rstrip(), flush=True)
 
 
 # ---- processes ----
@@ -191,6 +108,18 @@ def cpu_seconds(pid):
         return int(f.read().split()[0]) / 1e9
 
 
+def settle(server):
+    """Until it has done what is left of the opening, such as telling of it."""
+
+    def rests():
+        before, start = cpu_seconds(server.pid), time.monotonic()
+        time.sleep(0.25)
+        return (cpu_seconds(server.pid) - before) / (time.monotonic() - start) < 0.04
+
+    told = lambda: server.node is None or server.node.metric("pgrelay_connection_events_waiting") == 0
+    eventually(lambda: told() and rests(), 60, f"{server.name} has nothing to do")
+
+
 def rss_bytes(pid):
     with open(f"/proc/{pid}/status") as f:
         return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmRSS:"))
@@ -222,6 +151,8 @@ class Server:
     """What is measured: a node, the bare limit, or somebody else's program."""
 
     any_order = False  # several publishers at once
+    knows_commits = True  # events come from transactions
+    name = "the server"
 
     def __init__(self, pid, port, options, node=None):
         self.pid, self.port, self.options, self.node = pid, port, options, node
@@ -232,6 +163,10 @@ class Server:
     def burst(self, sessions, events, cpu=None):
         """Publishes them, packed, in one transaction. The sessions are those that are open."""
         return write("--raw", "--events", events, "--batch", events, cpu=cpu)
+
+    def tick(self, events, rate, *commits):
+        """Publishes them one by one, so many a second, each in a transaction; commits: its options for their times."""
+        return write("--events", events, "--rate", rate, *commits)
 
     def kill(self):
         self.node.process.kill()

@@ -11,7 +11,8 @@ import subprocess
 
 import harness
 from harness import eventually, site
-from measure import EVENT_OCTETS, PROGRAMS, Failure, Server, pin, program, write
+from measure import EVENT_OCTETS, PROGRAMS, Server, pin, program, write
+from table import Failure
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers")
 MODULES = os.path.join(PROGRAMS, "peers", "node_modules")
@@ -60,9 +61,10 @@ def started(argv, env=None, cpu=None, ready=None):
 
 
 class Nchan(Peer):
-    """Has no database: events are posted, on four connections, which keeps no order."""
+    """Has no database: events are posted. In a burst on four connections, which keeps no order."""
 
     any_order = True
+    knows_commits = False
 
     def subscribers(self):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
@@ -76,8 +78,14 @@ class Nchan(Peer):
 
     def burst(self, sessions, events, cpu):
         eventually(lambda: self.subscribers() == sessions, 20, "Nchan knows all subscribers")
-        with program("bench_post", "--port", self.port, "--path", "/pub", "--connections", 4, "--requests", events,
-                     "--octets", EVENT_OCTETS, cpu=cpu) as poster:
+        return self.post(events, "--connections", 4, cpu=cpu)
+
+    def tick(self, events, rate):
+        return self.post(events, "--rate", rate)
+
+    def post(self, events, *options, cpu=None):
+        with program("bench_post", "--port", self.port, "--path", "/pub", "--requests", events, "--octets", EVENT_OCTETS, *options,
+                     cpu=cpu) as poster:
             return poster.json()
 
 
@@ -121,9 +129,13 @@ class Ws(Peer):
 
 
 class SocketIo(Peer):
+    FORM = ("--raw", "--channel", SOCKET_IO_CHANNEL, "--before", SOCKET_IO_BEFORE, "--after", SOCKET_IO_AFTER)
+
     def burst(self, sessions, events, cpu):
-        return write("--raw", "--events", events, "--batch", events, "--channel", SOCKET_IO_CHANNEL, "--before", SOCKET_IO_BEFORE,
-                     "--after", SOCKET_IO_AFTER, cpu=cpu)
+        return write("--events", events, "--batch", events, *self.FORM, cpu=cpu)
+
+    def tick(self, events, rate, *commits):
+        return write("--events", events, "--rate", rate, *commits, *self.FORM)
 
 
 def node_server(script, kind, *options):

@@ -15,38 +15,42 @@ LOAD_SECONDS, LOAD_TRANSACTIONS = 2, 200  # transactions: a second, at most
 
 def latency(table, args):
     """An idle system, 100 single-event transactions a second through pgrelay.emit; from COMMIT to the client."""
-    servers = {"relay": relay, "bare": bare(1)}
+    servers = {"relay": relay, "bare": bare(1), **args.others}
     for sessions in sized(args, (1, 100), (1, 5)):
         samples = {name: [] for name in servers}
         for _ in range(args.repeats):
             for name, server in servers.items():
                 samples[name].append(tick(table, args, server, name, sessions))
-        latency_rows(table, sessions, samples)
+        latency_rows(table, sessions, samples, args.others)
 
 
 def tick(table, args, server, name, sessions):
     events = LATENCY_RATE * args.seconds
-    common = ("--events", events, "--commits", os.path.join(site.folder, "commits"))
     wait_until_idle(args.wait)
-    with server() as it, it.client(sessions, *common) as client:
-        client.line()
-        before = processor_ticks()
-        writer = write(*common, "--rate", LATENCY_RATE)
-        busy = busy_percent(before)
-        return table.check({**client.json(), "writer": writer, "busy": busy}, "latency", name, sessions)
+    with server() as it:
+        commits = ("--commits", os.path.join(site.folder, "commits")) if it.knows_commits else ()
+        with it.client(sessions, "--events", events, *commits) as client:
+            client.line()
+            before = processor_ticks()
+            writer = it.tick(events, LATENCY_RATE, *commits)
+            busy = busy_percent(before)
+            return table.check({**client.json(), "writer": writer, "busy": busy}, "latency", name, sessions)
 
 
-def latency_rows(table, sessions, samples):
+def latency_rows(table, sessions, samples, others):
     def writer(step):
         return [s["writer"][step]["p50_us"] for s in samples["relay"] + samples["bare"]]
 
-    whom = subscribers(sessions)
+    def beside(key):
+        return {name: column(samples, name, key) for name in others}
+
     for key, bound in (("p50_us", LATENCY_P50_US), ("p99_us", LATENCY_P99_US)):
-        ours, limit = column(samples, "relay", key), column(samples, "bare", key)
-        table.add("latency", f"latency {key[:-3]}, {whom}", "us", ours, limit, "difference", bound)
-        if sessions == 100:
-            table.add("latency", "  more than the bare limit", "us", ours, limit, "difference", most=MOST_MORE_US[key])
-    table.add("latency", "  processors busy meanwhile, with all programs", "%", column(samples, "relay", "busy"), column(samples, "bare", "busy"))
+        table.add(
+            "latency", f"latency {key[:-3]}, {subscribers(sessions)}", "us", column(samples, "relay", key), column(samples, "bare", key),
+            "difference", bound, most=MOST_MORE_US[key] if sessions == 100 else None, peers=beside(key),
+        )
+    table.add("latency", "  processors busy meanwhile, with all programs", "%", column(samples, "relay", "busy"),
+              column(samples, "bare", "busy"))
     table.add("latency", "  COMMIT until it is answered, p50", "us", writer("commit"))
     table.add("latency", "  before it: BEGIN and pgrelay.emit, p50", "us", writer("statement"))
 
@@ -87,4 +91,4 @@ def load_rows(table, sessions, samples):
     table.add("load", "  deliveries meanwhile", "deliveries/s", column(samples, "relay", "deliveries_per_second"),
               column(samples, "bare", "deliveries_per_second"))
     for name, label in (("relay", "pgrelay"), ("bare", "bare, blocks")):
-        table.point(label, sessions, p99_us=column(samples, name, "p99_us"))
+        table.point("load", label, sessions, p99_us=column(samples, name, "p99_us"))

@@ -14,6 +14,7 @@
 # leaves the million out.
 here=$(cd "$(dirname "$0")" && pwd) || exit 99
 . "$here/../sql/server.sh"
+. "$here/listener.sh"
 
 rounds=${BENCH_ROUNDS:-12}
 
@@ -39,15 +40,8 @@ SELECT 1, nextval('counter'), 'runner_on_ok', 'ok: [web01.example.com] => (item=
 FROM generate_series(1, 100) n;
 EOF
 
-# listeners, which take what they get every 50 ms
 for kind in relay nolog; do
-	{
-		echo 'LISTEN pgrelay;'
-		while [ -d "$work/data" ] && [ ! -e "$work/stop" ]; do
-			echo 'SELECT 1;'
-			sleep 0.05
-		done
-	} | server_psql "$kind" >/dev/null &
+	start_listener "$kind"
 done
 
 round=0
