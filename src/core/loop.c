@@ -25,6 +25,15 @@ static struct loop_garbage *loop_garbage_list;
 static int64_t loop_share_end_us; /* 0: nobody has asked in this pass */
 static bool loop_stopping;
 
+static int64_t
+loop_clock_us(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
 void
 loop_init(void)
 {
@@ -86,10 +95,21 @@ loop_task_is_queued(const struct loop_task *task)
 	return task->prev != NULL;
 }
 
+/* To a few ms, where the system has that: it costs much less, and is asked for each notification. */
+static int64_t
+loop_coarse_us(void)
+{
+#ifdef CLOCK_MONOTONIC_COARSE
+	return loop_clock_us(CLOCK_MONOTONIC_COARSE);
+#else
+	return loop_now_us();
+#endif
+}
+
 bool
 loop_share_is_used(void)
 {
-	int64_t now_us = loop_now_us();
+	int64_t now_us = loop_coarse_us();
 
 	if (loop_share_end_us == 0)
 		loop_share_end_us = now_us + LOOP_SHARE_US;
@@ -109,7 +129,7 @@ loop_is_behind(void)
 static void
 loop_run_tasks(bool all)
 {
-	int64_t until_us = loop_now_us() + LOOP_SHARE_US;
+	int64_t until_us = loop_coarse_us() + LOOP_SHARE_US;
 
 	loop_task_queue(&loop_tasks_end);
 	for (unsigned n = 1; loop_tasks != &loop_tasks_end; n++) {
@@ -117,7 +137,7 @@ loop_run_tasks(bool all)
 
 		loop_task_cancel(task);
 		task->run(task->arg);
-		if (!all && n % LOOP_TASKS_A_LOOK == 0 && loop_now_us() >= until_us)
+		if (!all && n % LOOP_TASKS_A_LOOK == 0 && loop_coarse_us() >= until_us)
 			return;
 	}
 	loop_task_cancel(&loop_tasks_end);
@@ -184,10 +204,7 @@ loop_free(void)
 int64_t
 loop_now_us(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+	return loop_clock_us(CLOCK_MONOTONIC);
 }
 
 int64_t
