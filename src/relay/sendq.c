@@ -20,7 +20,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
-#define SENDQ_IOV         64
+#define SENDQ_IOV         256 /* even of small frames, a record of TLS is full with them */
 #define SENDQ_AHEAD_ITEMS 256
 #define SENDQ_AHEAD_BYTES (8u * 1024 * 1024) /* of tickets that are asked for before their turn */
 #define SENDQ_TURN_BYTES  (512 * 1024)       /* one client must not hold up the loop */
@@ -391,18 +391,21 @@ sendq_on_ticket(struct ticket_waiter *waiter)
 		q->ops->wake(q);
 }
 
+/* So many octets, or a little more. */
 static int
-sendq_fill_iov(struct sendq *q, struct iovec *iov)
+sendq_fill_iov(struct sendq *q, struct iovec *iov, size_t octets)
 {
+	size_t filled = 0;
 	int n = 0;
 
-	for (uint32_t i = 0; i < q->count && n < SENDQ_IOV; i++, n++) {
+	for (uint32_t i = 0; i < q->count && n < SENDQ_IOV && filled < octets; i++, n++) {
 		const struct sendq_item *item = sendq_at(q, i);
 
 		if (item->ticket != NULL)
 			break;
 		iov[n].iov_base = (void *)(uintptr_t)(block_data(item->span.block) + item->span.offset);
 		iov[n].iov_len = item->span.length;
+		filled += item->span.length;
 	}
 	return n;
 }
@@ -445,7 +448,7 @@ sendq_send(struct sendq *q, struct transport *transport, size_t *sent)
 				return SENDQ_WAITING;
 			continue;
 		}
-		n = transport_send(transport, iov, sendq_fill_iov(q, iov));
+		n = transport_send(transport, iov, sendq_fill_iov(q, iov, share));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
