@@ -100,7 +100,11 @@ check_settings(struct check *c)
 	char *error = NULL;
 
 	if (conf_load(c->args->config, &error))
-		return check_ok(c, "valid");
+		return check_ok(c, "valid%s",
+		    conf.queue_memory_bytes < 2 * conf.queue_limit_bytes
+			? "; but queue_memory should be several times queue_limit, and several times the "
+			  "largest payload"
+			: "");
 	check_fail(c, "\"pgrelay config --list\" describes every setting.", "%s", error);
 	free(error);
 	return false;

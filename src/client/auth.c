@@ -410,7 +410,7 @@ auth_lookup_ask_password(struct auth_lookup *l)
 	char *sql;
 
 	if (auth.password_count[l->again] >= (l->again ? AUTH_PASSWORDS_AGAIN_MAX : AUTH_PASSWORDS_MAX)) {
-		auth_report_failure("who a client is", "too many passwords are being checked");
+		metrics[METRIC_PASSWORDS_CROWDED_TOTAL]++;
 		auth_lookup_answer(l, AUTH_UNAVAILABLE, NULL);
 		return;
 	}

@@ -23,8 +23,8 @@
 #define AUTH_PLACES_MOST  128
 #define AUTH_QUERY_BYTES  (64 * 1024) /* what one asks is less, or is alone */
 #define AUTH_QUERY_ROWS   20000       /* of several places; one that has more by itself gets them */
-#define AUTH_SHORT_MS     20
-#define AUTH_LONG_MS      100
+#define AUTH_SHORT_MS     20          /* below: the next one may have twice as many places */
+#define AUTH_LONG_MS      100         /* above: half as many */
 
 struct auth_query {
 	TAILQ_ENTRY(auth_query) entry; /* while it is to be sent again */

@@ -206,11 +206,13 @@ slow_log(size_t count, double held)
 
 	if (log_limit_pass(&limit, SLOW_LOG_SECONDS, &more))
 		log_warning(NULL,
-		    "queue_memory was used up: %.0f octets were waiting, %.0f are without %zu sessions that "
-		    "were too "
-		    "slow%s (%lu more such lines)",
-		    held, metrics[METRIC_QUEUE_MEMORY_BYTES], count,
-		    slow_memory_is_above(conf.queue_memory_bytes) ? ", which is still too much" : "", more);
+		    "queue_memory was used up by what waits for clients, %.0f octets; %zu sessions were too "
+		    "slow, "
+		    "without them it is %.0f%s (%lu more since the last such line)",
+		    held, count, metrics[METRIC_QUEUE_MEMORY_BYTES],
+		    slow_memory_is_above(conf.queue_memory_bytes) ? ", still too much: raise queue_memory"
+								  : "",
+		    more);
 }
 
 static void

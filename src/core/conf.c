@@ -125,7 +125,7 @@ static const struct conf_option conf_options[] = {
     {"max_groups", CONF_INT, AT(max_groups), "1000", 1, 1000000, true, NULL, "groups one session may be in"},
     {"max_publish_bytes", CONF_BYTES, AT(max_publish_bytes), "8MB", 64 * KIB, 128 * MIB, false, NULL,
 	"the largest request to publish over HTTP; four times as much may wait"},
-    {"compress_min", CONF_BYTES, AT(compress_min_bytes), "0", 0, MIB, true, NULL,
+    {"compress_min", CONF_BYTES, AT(compress_min_bytes), "0", 0, 256 * KIB, true, NULL,
 	"messages of so many octets and more are compressed for clients that offer permessage-deflate; 0: "
 	"none"},
     {"queue_limit", CONF_BYTES, AT(queue_limit_bytes), "16MB", KIB, 64 * GIB, true, NULL,

@@ -35,7 +35,7 @@ void loop_task_queue(struct loop_task *task);
 void loop_task_cancel(struct loop_task *task);
 bool loop_task_is_queued(const struct loop_task *task);
 
-/* For who takes in as much as there is: has it had its share of this pass, some ms since it was first asked? */
+/* For who takes in as much as there is: has it had its share of this pass, 10 ms since it was first asked? */
 bool loop_share_is_used(void);
 /* Is there work left of the turn before? Who makes more of it waits, by a task. */
 bool loop_is_behind(void);

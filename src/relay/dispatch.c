@@ -85,8 +85,7 @@ dispatch_deliver_run(void)
 		return;
 	dispatch_run.count = 0;
 	msg_run_init(&run, dispatch_run.msgs, count, !dispatch_run.tickets);
-	if (hub_deliver_run(&dispatch_run.match, &run) == 0)
-		metrics[METRIC_EVENTS_UNWANTED_TOTAL] += (double)count;
+	metrics[METRIC_EVENTS_UNWANTED_TOTAL] += (double)(count - hub_deliver_run(&dispatch_run.match, &run));
 	for (size_t i = 0; i < count; i++)
 		dispatch_msg_done(&dispatch_run.msgs[i]);
 }

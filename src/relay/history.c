@@ -62,6 +62,7 @@ struct history_chunk {
 	TAILQ_ENTRY(history_chunk) entry;
 	history_place first;
 	size_t part_count, bytes;
+	size_t looked_bytes; /* of these, what looking into its parts has cost */
 	int64_t newest_ms;
 	char *text;
 	uint32_t text_used, text_size;
@@ -72,7 +73,7 @@ static struct {
 	TAILQ_HEAD(history_chunks, history_chunk) chunks;
 	TAILQ_HEAD(history_markers, history_marker) markers;
 	history_place end;
-	size_t bytes;
+	size_t bytes, looked_bytes;
 	int64_t now_ms; /* as of the last marker or new chunk: the clock costs as much as all the rest */
 	struct marker
 	    voided[HISTORY_VOIDED]; /* of each node that sent markers: the last one of the other past */
@@ -91,6 +92,14 @@ history_chunk_grow(struct history_chunk *c, size_t bytes)
 {
 	c->bytes += bytes;
 	history_count((int64_t)bytes);
+}
+
+static void
+history_look_grow(struct history_chunk *c, size_t bytes)
+{
+	history_chunk_grow(c, bytes);
+	c->looked_bytes += bytes;
+	history.looked_bytes += bytes;
 }
 
 /* ---- letting go ---- */
@@ -115,12 +124,27 @@ history_events_free(struct history_event *events, size_t count)
 	free(events);
 }
 
+/* The text stays. */
+static void
+history_look_away(struct history_chunk *c)
+{
+	for (struct history_part *p = c->parts; c->looked_bytes > 0 && p < c->parts + c->part_count; p++) {
+		if (p->kind != HISTORY_EVENTS)
+			continue;
+		history_events_free(p->events, p->count);
+		p->events = NULL;
+	}
+	history_count(-(int64_t)c->looked_bytes);
+	history.looked_bytes -= c->looked_bytes;
+	c->bytes -= c->looked_bytes;
+	c->looked_bytes = 0;
+}
+
 static void
 history_drop_part(struct history_part *p)
 {
 	switch (p->kind) {
 	case HISTORY_EVENTS:
-		history_events_free(p->events, p->count);
 		break;
 	case HISTORY_TICKET:
 		ticket_unref(p->ticket);
@@ -134,12 +158,32 @@ history_drop_part(struct history_part *p)
 static void
 history_drop_chunk(struct history_chunk *c)
 {
+	history_look_away(c);
 	for (size_t i = 0; i < c->part_count; i++)
 		history_drop_part(&c->parts[i]);
 	history_count(-(int64_t)c->bytes);
 	TAILQ_REMOVE(&history.chunks, c, entry);
 	free(c->text);
 	free(c);
+}
+
+static bool
+history_is_large(void)
+{
+	return history.bytes > (size_t)conf.history_limit_bytes;
+}
+
+/* That somebody comes back must not make it reach less far: what was made for them goes first, and is made anew. */
+static void
+history_trim_looks(void)
+{
+	struct history_chunk *c;
+
+	TAILQ_FOREACH (c, &history.chunks, entry) {
+		if (history.looked_bytes == 0 || !history_is_large())
+			return;
+		history_look_away(c);
+	}
 }
 
 /* The newest chunk stays, whatever its size. */
@@ -149,8 +193,9 @@ history_trim(void)
 	struct history_chunk *c;
 	int64_t oldest_ms = loop_now_ms() - conf.history_age_ms;
 
+	history_trim_looks();
 	while ((c = TAILQ_FIRST(&history.chunks)) != NULL && TAILQ_NEXT(c, entry) != NULL &&
-	       (history.bytes > (size_t)conf.history_limit_bytes || c->newest_ms < oldest_ms))
+	       (history_is_large() || c->newest_ms < oldest_ms))
 		history_drop_chunk(c);
 }
 
@@ -172,7 +217,7 @@ history_chunk_new(void)
 
 	history.now_ms = loop_now_ms();
 	c->first = history.end;
-	c->part_count = c->bytes = 0;
+	c->part_count = c->bytes = c->looked_bytes = 0;
 	c->text_used = 0;
 	c->text_size = history_text_size(TAILQ_LAST(&history.chunks, history_chunks));
 	c->text = mem_alloc(c->text_size);
@@ -318,7 +363,7 @@ history_look_into(struct history_chunk *c, struct history_part *p)
 		    .payload_len = (uint32_t)r.payload.len,
 		    .logged = r.logged};
 	}
-	history_chunk_grow(c, p->count * sizeof(*p->events));
+	history_look_grow(c, p->count * sizeof(*p->events));
 }
 
 /* The frame that it has made is kept for the others. */
@@ -334,6 +379,7 @@ history_visit_event(struct history_chunk *c, const struct history_part *p, struc
 	    .time_us = e->time_us,
 	    .payload = {text + e->payload, e->payload_len},
 	    .logged = e->logged,
+	    .kept = true,
 	    .frames[MSG_FORM_AWX] = e->frame};
 	bool more;
 
@@ -345,7 +391,7 @@ history_visit_event(struct history_chunk *c, const struct history_part *p, struc
 	if (e->frame.block == NULL && msg.frames[MSG_FORM_AWX].block != NULL) {
 		e->frame = msg.frames[MSG_FORM_AWX];
 		block_keep(e->frame.block);
-		history_chunk_grow(c, e->frame.length);
+		history_look_grow(c, e->frame.length);
 	}
 	msg_done(&msg);
 	return more;
@@ -443,6 +489,7 @@ history_walk(history_place *place, struct position *position, history_visit visi
 		return *place == history.end;
 	for (; c != NULL && more; c = TAILQ_NEXT(c, entry))
 		more = history_walk_chunk(c, place, position, visit, arg);
+	history_trim_looks();
 	return true;
 }
 

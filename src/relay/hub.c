@@ -567,13 +567,13 @@ hub_deliver_run(const struct hub_match *match, struct msg_run *run)
 
 	if (match->by_payload) {
 		for (size_t i = 0; i < run->count; i++)
-			n += hub_deliver_one(match, &run->msgs[i]);
+			n += hub_deliver_one(match, &run->msgs[i]) > 0;
 		return n;
 	}
 	hub.stamp++;
 	n = hub_deliver_match(match, run);
 	metrics[METRIC_DELIVERIES_TOTAL] += (double)(n * run->count);
-	return n;
+	return n > 0 ? run->count : 0;
 }
 
 static bool

@@ -63,7 +63,7 @@ struct hub_match {
 bool hub_match(const struct topic *topic, struct hub_match *match);
 /* What matched nothing matches nothing as long as this stays; not 0. */
 uint64_t hub_version(void);
-/* As hub_deliver(), for several events of the topic that has been looked for. */
+/* As hub_deliver(), for several events of the topic that has been looked for; returns how many of them somebody got. */
 size_t hub_deliver_run(const struct hub_match *match, struct msg_run *run);
 bool hub_finds(const struct hub_member *member, const struct topic *topic, struct slice payload);
 

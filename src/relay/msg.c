@@ -27,9 +27,11 @@ struct block {
 	uint8_t data[];
 };
 
-#define MSG_APART MSG_FORM_COUNT /* the open block of what is no event */
+#define MSG_APART MSG_FORM_COUNT       /* the open block of what is no event */
+#define MSG_KEPT  (MSG_FORM_COUNT + 1) /* of frames that the history keeps: of nothing that goes sooner */
+#define MSG_OPEN  (MSG_FORM_COUNT + 2)
 
-static struct block *msg_open_blocks[MSG_FORM_COUNT + 1];
+static struct block *msg_open_blocks[MSG_OPEN];
 static size_t (*msg_cursor_source)(const struct msg *msg, char *out, size_t size);
 
 /* It counts as a queue's, or does not any more. */
@@ -429,13 +431,13 @@ msg_lay(const void *octets, size_t len)
 	return span;
 }
 
-/* The form that each event gets, whether anybody wants it or not: a header and the payload. */
+/* A header and the payload: nothing to wrap. */
 static struct span
-msg_lay_plain(struct slice payload)
+msg_lay_plain(struct slice payload, int which)
 {
 	uint8_t header[WS_FRAME_HEADER_MAX];
 	size_t header_len = ws_frame_header(header, payload.len), len = header_len + payload.len;
-	struct block *b = len > BLOCK_SIZE ? block_new(len) : msg_open_block(MSG_FORM_AWX, len);
+	struct block *b = len > BLOCK_SIZE ? block_new(len) : msg_open_block(which, len);
 	struct span span = {b, b->used, (uint32_t)len};
 
 	block_append(b, header, header_len);
@@ -456,7 +458,7 @@ msg_frame(struct msg *m, enum msg_form form)
 	if (frame->block != NULL && !(m->missed && form == MSG_FORM_SSE))
 		return *frame;
 	if (form == MSG_FORM_AWX)
-		return *frame = msg_lay_plain(m->payload);
+		return *frame = msg_lay_plain(m->payload, m->kept ? MSG_KEPT : MSG_FORM_AWX);
 	if (frame->block != NULL)
 		block_unref(frame->block); /* each of those who come back has a cursor of its own */
 	msg_wrap(&wrap, form, m, m->group == NULL);
@@ -521,7 +523,7 @@ msg_run_spans(struct msg_run *run, enum msg_form form, const struct span **spans
 void
 msg_release_blocks(void)
 {
-	for (int i = 0; i <= MSG_APART; i++)
+	for (int i = 0; i < MSG_OPEN; i++)
 		msg_leave_block(i);
 	deflate_free();
 }

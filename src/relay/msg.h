@@ -69,6 +69,7 @@ struct msg {
 	const char *gap;       /* out of the history: no event, but the reason of a gap that was told here; */
 	const char *gap_types; /* and the types concerned, NULL for all of them */
 	bool missed;           /* for those who come back only: everybody else has it */
+	bool kept;             /* out of the history, which keeps its AWX frame */
 	bool conditional;      /* for those whose patterns are found to match when the payload is there */
 	const char *group;     /* AWX's relay brought it, for this group: no id, no cursor; else NULL */
 	struct span frames[MSG_FORM_COUNT];
@@ -100,8 +101,8 @@ size_t msg_run_spans(struct msg_run *run, enum msg_form form, const struct span 
 struct span msg_make_frame(
     enum msg_form form, const struct topic *topic, int64_t time_us, struct slice payload);
 
-/* Octets that several sessions get, in a block apart from the events', which the history keeps; the caller
- * owns the reference. At most 16 kB. */
+/* Octets that several sessions get, in a block apart from the events', whose frames are to lie one behind the other;
+ * the caller owns the reference. At most 16 kB. */
 struct span msg_lay(const void *octets, size_t len);
 
 #define MSG_CURSOR_MAX 4096 /* octets, and a NUL behind them */

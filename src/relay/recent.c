@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#define RECENT_PAIRS 2048
+#define RECENT_PAIRS 2048 /* a power of two; of 256 octets each */
 
 struct recent_pair {
 	struct recent_topic topics[2];

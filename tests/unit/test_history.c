@@ -365,6 +365,45 @@ test_sharing(void)
 	end("a frame");
 }
 
+/* A block that the history keeps is not in the queues' bound: nothing else may lie in it. */
+static void
+test_apart(void)
+{
+	struct msg live = {.payload = {"{}", 2}};
+	const struct block *kept = NULL;
+	struct position p = {0};
+	history_place place;
+
+	begin();
+	add_event(1, 0, 10);
+	(void)msg_frame(&live, MSG_FORM_AWX);
+	place = items_first;
+	history_walk(&place, &p, visit_block, &kept);
+	ok(kept != NULL && kept != live.frames[MSG_FORM_AWX].block,
+	    "its frames lie in other blocks than those of what comes");
+	msg_done(&live);
+	position_clear(&p);
+	end("blocks apart");
+}
+
+/* That somebody comes back takes nothing from who comes later. */
+static void
+test_looks(void)
+{
+	double text;
+
+	begin();
+	for (int64_t id = 1; id <= 5000; id++)
+		add_event(id, 3, 300);
+	text = metrics[METRIC_HISTORY_BYTES];
+	conf.history_limit_bytes = (int64_t)text + 200000;
+	is_int(walk_from(items_first), 5000, "all of it is walked");
+	ok(metrics[METRIC_HISTORY_BYTES] <= text + 200000, "what is made for that stays within the limit");
+	add_marker(2, 1);
+	is_int(walk_from(items_first), 5000, "and all of it is still there");
+	end("looks");
+}
+
 static void
 test_rows(void)
 {
@@ -990,6 +1029,8 @@ main(void)
 	test_empty();
 	test_payloads();
 	test_sharing();
+	test_apart();
+	test_looks();
 	test_rows();
 	test_topics();
 	test_markers();

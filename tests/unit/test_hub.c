@@ -492,9 +492,69 @@ test_growth(void)
 	hub_free();
 }
 
+/* What nobody wanted is known not to be wanted, until a pattern comes. */
+static void
+test_version(void)
+{
+	struct topic t = topic_of("a.b.c"), job = topic_of("jobs.b.c");
+	struct hub_match match;
+	uint64_t version;
+
+	members_init();
+	ok(hub_version() != 0, "a version is not 0");
+	ok(!hub_match(&t, &match) && match.count == 0 && !match.by_payload,
+	    "without patterns nothing matches");
+	version = hub_version();
+	SET(&members[0], "x.y.z");
+	ok(hub_version() != version, "a pattern that comes changes the version");
+	version = hub_version();
+	SET(&members[1], "x.y.z");
+	ok(hub_version() == version, "a second member of it does not");
+	members_clear();
+	ok(hub_version() == version, "nor does one that goes");
+	SET(&members[0], "a.*.c", "a.b.c", "*.*.*");
+	ok(hub_match(&t, &match) && match.count == 3 && !match.by_payload,
+	    "each pattern that matches is found");
+	ok(hub_match(&job, &match) && match.count == 1 && !match.by_payload, "jobs too");
+	version = hub_version();
+	SET(&members[1], "machine_jobs.*.m");
+	ok(hub_version() != version && hub_match(&job, &match) && match.by_payload,
+	    "then what is in their payload may tell who wants them");
+	members_clear();
+	hub_free();
+}
+
+static void
+test_run(void)
+{
+	struct topic t = topic_of("a.b.c");
+	struct msg msgs[3] = {{.topic = &t, .payload = {"{}", 2}}, {.topic = &t, .payload = {"{}", 2}},
+	    {.topic = &t, .payload = {"{}", 2}}};
+	struct hub_match match;
+	struct msg_run run;
+	double before;
+
+	members_init();
+	SET(&members[0], "a.b.c", "a.*.*");
+	SET(&members[1], "a.b.*");
+	SET(&members[2], "b.*.*");
+	before = metrics[METRIC_DELIVERIES_TOTAL];
+	(void)hub_match(&t, &match);
+	msg_run_init(&run, msgs, 3, true);
+	is_int((long long)hub_deliver_run(&match, &run), 3, "three of a run are wanted");
+	ok(members[0].got == 3 && members[1].got == 3 && members[2].got == 0, "each member gets them once");
+	is_int((long long)(metrics[METRIC_DELIVERIES_TOTAL] - before), 6, "which is counted");
+	members_clear();
+	(void)hub_match(&t, &match);
+	is_int((long long)hub_deliver_run(&match, &run), 0, "without members nobody gets any");
+	hub_free();
+}
+
 int
 main(void)
 {
+	test_version();
+	test_run();
 	test_shapes();
 	test_once();
 	test_select();

@@ -716,6 +716,57 @@ test_tickets(void)
 	msg_release_blocks();
 }
 
+/* So many messages of so many octets go to two queues as a run, and to a third one by one. */
+static bool
+run_is_the_same(size_t count, size_t payload_len, size_t *spans)
+{
+	static char octets[40000];
+	struct msg msgs[32];
+	struct sendq queues[3];
+	const struct span *made;
+	struct msg_run run;
+	bool same = true, pushed;
+
+	for (size_t i = 0; i < count; i++) {
+		memset(octets, 'a' + (int)i, sizeof(octets));
+		msgs[i] = (struct msg){.payload = {octets, payload_len}};
+		(void)msg_frame(&msgs[i], MSG_FORM_AWX);
+	}
+	msg_run_init(&run, msgs, count, true);
+	*spans = msg_run_spans(&run, MSG_FORM_AWX, &made);
+	for (int q = 0; q < 3; q++)
+		sendq_init(&queues[q], MSG_FORM_AWX, NULL);
+	pushed = sendq_push_run(&queues[0], &run);
+	same = sendq_push_run(&queues[1], &run) == pushed && pushed == (*spans > 0);
+	for (size_t i = 0; i < count; i++) {
+		sendq_push_msg(&queues[2], &msgs[i]);
+		if (!pushed)
+			sendq_push_msg(&queues[0], &msgs[i]);
+	}
+	same = same && queues[0].bytes == queues[2].bytes && queues[0].count == queues[2].count &&
+	       queues[0].held_bytes == queues[2].held_bytes &&
+	       (!pushed || (queues[1].bytes == queues[2].bytes && queues[1].count == queues[2].count));
+	for (int q = 0; q < 3; q++)
+		sendq_clear(&queues[q]);
+	for (size_t i = 0; i < count; i++)
+		msg_done(&msgs[i]);
+	return same;
+}
+
+static void
+test_runs(void)
+{
+	size_t spans;
+
+	ok(run_is_the_same(26, 300, &spans) && spans >= 1 && spans <= 2,
+	    "a run of small messages is a span, or two");
+	ok(run_is_the_same(3, 15000, &spans) && spans == 2, "it is as many as it lies in blocks");
+	ok(run_is_the_same(4, 33000, &spans) && spans == 4, "messages with a block each are a span each");
+	ok(run_is_the_same(6, 33000, &spans) && spans == 0,
+	    "very many spans are no run: each is pushed for itself");
+	msg_release_blocks();
+}
+
 int
 main(void)
 {
@@ -733,5 +784,6 @@ main(void)
 	test_memory();
 	test_memory_of_items();
 	test_tickets();
+	test_runs();
 	return tap_end();
 }
