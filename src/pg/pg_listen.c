@@ -186,6 +186,13 @@ pg_listen_wait(struct pg_listen *l)
 	loop_task_queue(&l->drain);
 }
 
+/* Handing on may have ended the session: a heartbeat that could not be sent. */
+static bool
+pg_listen_has(const struct pg_listen *l, const PGconn *conn)
+{
+	return pg_session_conn(l->session) == conn;
+}
+
 /* What libpq has, as far as the share of this pass goes; returns how many. */
 static size_t
 pg_listen_take_notifications(struct pg_listen *l, PGconn *conn)
@@ -193,7 +200,8 @@ pg_listen_take_notifications(struct pg_listen *l, PGconn *conn)
 	PGnotify *notify;
 	size_t n = 0;
 
-	while ((n == 0 || !loop_share_is_used()) && (notify = PQnotifies(conn)) != NULL) {
+	while (pg_listen_has(l, conn) && (n == 0 || !loop_share_is_used()) &&
+	       (notify = PQnotifies(conn)) != NULL) {
 		if (n++ == 0)
 			l->heard_ms =
 			    loop_now_ms(); /* our heartbeat may be far behind in a long transaction's */
@@ -206,7 +214,7 @@ pg_listen_take_notifications(struct pg_listen *l, PGconn *conn)
 /*
  * Results first: notifications that libpq swallows while reading one raise no event of their own. What comes
  * meanwhile is read as well: the more a turn brings, the fewer writes its clients need. That nothing has come
- * costs one system call. Where reading fails, it fails again when pg_session next does it.
+ * costs one system call.
  */
 static void
 pg_listen_take(struct pg_listen *l, bool read)
@@ -223,12 +231,17 @@ pg_listen_take(struct pg_listen *l, bool read)
 		if (!pg_listen_take_results(l, conn))
 			return;
 		n = pg_listen_take_notifications(l, conn);
+		if (!pg_listen_has(l, conn))
+			return;
 		if (n > 0 && loop_share_is_used()) {
 			pg_listen_wait(l);
 			return;
 		}
 	} while (n > 0);
-	pg_session_pause(l->session, false);
+	if (PQstatus(conn) == CONNECTION_OK)
+		pg_session_pause(l->session, false);
+	else
+		pg_session_reset(l->session, PQerrorMessage(conn));
 }
 
 static void

@@ -354,6 +354,7 @@ pg_session_drop(struct pg_session *s)
 	s->resolve = NULL;
 	PQfinish(s->conn);
 	s->conn = NULL;
+	s->paused = false;
 }
 
 /* The one place that changes the state; what holds in a state is made true here. */

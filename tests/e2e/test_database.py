@@ -168,6 +168,20 @@ def test_only_the_listen_session_is_killed():
         assert_flows(client, 1)
 
 
+def test_the_listen_session_is_killed_in_a_burst():
+    """What the node has not read waits in the socket; none of this is to keep it from a new session."""
+    with Node(probe_interval="50ms", backoff_max="200ms") as node:
+        client = follow(node)
+        for n in range(6):
+            lost = node.metric("pgrelay_listen_lost_total")
+            site.sql(f"""SELECT count(pg_notify('pgrelay', 'u ' || {10**12 + n * 10**6} + i || ' 1700000000000000 burst.x.' || i % 5000 || ' {{}}'))
+                         FROM generate_series(1, 60000) i""")
+            site.sql(f"SELECT pg_terminate_backend({backend('listen')})")
+            eventually(lambda: node.metric("pgrelay_listen_lost_total") > lost)
+            node.wait_ready()
+            assert_flows(client, n + 1)
+
+
 def test_only_the_query_session_is_killed():
     with Node(**FAST) as node:
         client = follow(node)
