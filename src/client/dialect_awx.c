@@ -40,6 +40,7 @@ struct awx_state {
 	int pending_count;                /* came while resuming */
 	bool asking_again, ask_once_more; /* for rights, while resuming */
 	bool resuming;                    /* the first request waits for what was missed */
+	bool logged;                      /* a request; a client may make very many */
 };
 
 static void awx_next(struct awx_state *a);
@@ -111,8 +112,9 @@ awx_answer(struct awx_state *a, const struct awx_request *r)
 		if (!groups_has(a->groups, r->groups[i].label))
 			awx_deny(a, &r->groups[i]);
 	awx_send_reply(a);
-	log_info(
-	    session_subject(a->session), "in %zu of %zu groups asked for", groups_count(a->groups), r->count);
+	log_line(a->logged ? LOG_DEBUG : LOG_INFO, session_subject(a->session),
+	    "in %zu of %zu groups asked for", groups_count(a->groups), r->count);
+	a->logged = true;
 }
 
 static void

@@ -291,6 +291,14 @@ session_flush(void *arg)
 	}
 }
 
+/* The descriptor does not tell of what TLS has read ahead. */
+static void
+session_look_again(struct session *s)
+{
+	if (transport_has_input(&s->socket.transport) && !s->paused)
+		event_active(s->read_event, EV_READ, 0);
+}
+
 static void
 session_on_writable(evutil_socket_t fd, short what, void *arg)
 {
@@ -299,6 +307,12 @@ session_on_writable(evutil_socket_t fd, short what, void *arg)
 	s->blocked = false;
 	s->progress_ms = loop_now_ms();
 	loop_task_queue(&s->flush);
+	if (!s->socket.transport.reading_writes)
+		return;
+	s->socket.transport.reading_writes = false;
+	if (!s->paused && !s->input_ended)
+		event_add(s->read_event, NULL);
+	session_look_again(s);
 }
 
 /* ---- receiving ---- */
@@ -356,14 +370,6 @@ session_feed(struct session *s, const uint8_t *data, size_t len)
 		session_finish_input(s);
 }
 
-/* The descriptor does not tell of what TLS has read ahead. */
-static void
-session_look_again(struct session *s)
-{
-	if (transport_has_input(&s->socket.transport) && !s->paused)
-		event_active(s->read_event, EV_READ, 0);
-}
-
 static void
 session_on_readable(evutil_socket_t fd, short what, void *arg)
 {
@@ -386,6 +392,9 @@ session_on_readable(evutil_socket_t fd, short what, void *arg)
 			session_abort(s, "the client hung up");
 	} else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
 		session_fail(s, errno);
+	} else if (s->socket.transport.reading_writes) {
+		event_del(s->read_event); /* what has come stays there, and would be told of at each pass */
+		session_block(s);
 	}
 }
 

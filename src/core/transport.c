@@ -48,11 +48,15 @@ transport_result(const struct transport *t, int result)
 ssize_t
 transport_recv(struct transport *t, void *buf, size_t size)
 {
+	int n;
+
 	if (t->ssl == NULL)
 		return recv(t->fd, buf, size, MSG_DONTWAIT);
 	ERR_clear_error();
 	errno = 0;
-	return transport_result(t, SSL_read(t->ssl, buf, size < INT32_MAX ? (int)size : INT32_MAX));
+	n = SSL_read(t->ssl, buf, size < INT32_MAX ? (int)size : INT32_MAX);
+	t->reading_writes = n <= 0 && SSL_get_error(t->ssl, n) == SSL_ERROR_WANT_WRITE;
+	return transport_result(t, n);
 }
 
 bool

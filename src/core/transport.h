@@ -16,6 +16,7 @@ struct transport_record;
 /* fd and ssl stay their owner's. */
 struct transport {
 	int fd;                          /* nonblocking */
+	bool reading_writes;             /* the last transport_recv() wants to write first: again when that goes */
 	SSL *ssl;                        /* its handshake is done; NULL: plain */
 	struct transport_record *record; /* is on its way out; NULL: none */
 };

@@ -553,6 +553,18 @@ http_body_judge_big(struct http_body *b, const char *head, const char *query)
 	free(cookie);
 }
 
+/* As much of it as a message can tell. */
+static void
+http_body_note_method(struct http_body *b, const char *head)
+{
+	size_t len = strcspn(head, " \r\n");
+
+	if (len >= sizeof(b->method))
+		len = sizeof(b->method) - 1;
+	memcpy(b->method, head, len);
+	b->method[len] = '\0';
+}
+
 static void
 http_body_judge(struct http_body *b, const char *head)
 {
@@ -568,7 +580,7 @@ http_body_judge(struct http_body *b, const char *head)
 		if (http_body_connection(b) != NULL)
 			evhttp_connection_set_max_body_size(http_body_connection(b), -1);
 		b->api = http_body_api_of(path);
-		snprintf(b->method, sizeof(b->method), "%.*s", (int)strcspn(head, " \r\n"), head);
+		http_body_note_method(b, head);
 		b->publishing = http_body_is_published(head, path);
 		if (chunked)
 			http_body_enter(b, BODY_CHUNKED);

@@ -200,17 +200,16 @@ http_login_take_socket(struct http_login *l, bool deflate)
 {
 	struct evhttp_connection *evcon = evhttp_request_get_connection(l->req);
 	struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
-	struct transport transport = {bufferevent_getfd(bev), bufferevent_openssl_get_ssl(bev), NULL};
+	struct transport transport = {.fd = bufferevent_getfd(bev), .ssl = bufferevent_openssl_get_ssl(bev)};
 	struct session_socket sock = {transport, evcon, http_login_free_carrier, deflate};
 	int on = 1, own = fcntl(transport.fd, F_DUPFD_CLOEXEC, 0);
 
 	if (own >= 0 && transport.ssl != NULL) {
 		tls_server_take(transport.ssl, own);
 		sock = (struct session_socket){
-		    {own, transport.ssl, NULL}, transport.ssl, http_login_close_tls, deflate};
+		    {.fd = own, .ssl = transport.ssl}, transport.ssl, http_login_close_tls, deflate};
 	} else if (own >= 0) {
-		sock = (struct session_socket){
-		    {own, NULL, NULL}, (void *)(intptr_t)own, http_login_close, deflate};
+		sock = (struct session_socket){{.fd = own}, (void *)(intptr_t)own, http_login_close, deflate};
 	}
 	if (own >= 0)
 		loop_release(http_login_free_shell, evcon);

@@ -3,6 +3,7 @@ UNIT_TESTS = \
 	%D%/test_event \
 	%D%/test_recent \
 	%D%/test_hub \
+	%D%/test_dispatch \
 	%D%/test_idset \
 	%D%/test_snapshot \
 	%D%/test_position \
@@ -46,6 +47,8 @@ check_PROGRAMS += $(UNIT_TESTS)
 %C%_test_recent_LDADD = $(PGRELAY_LIBS)
 %C%_test_event_SOURCES = %D%/test_event.c %D%/tap.h
 %C%_test_event_LDADD = $(PGRELAY_LIBS)
+%C%_test_dispatch_SOURCES = %D%/test_dispatch.c %D%/tap.h
+%C%_test_dispatch_LDADD = $(PGRELAY_LIBS)
 %C%_test_hub_SOURCES = %D%/test_hub.c %D%/tap.h
 %C%_test_hub_LDADD = $(PGRELAY_LIBS)
 %C%_test_idset_SOURCES = %D%/test_idset.c %D%/tap.h

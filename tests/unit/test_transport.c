@@ -188,9 +188,44 @@ test_client_vanishes(void)
 	free(octets);
 }
 
+/* A client that asks for new keys wants an answer, for which there is no room (RFC 8446, section 4.6.3). */
+static void
+test_key_updates(void)
+{
+	uint8_t *octets = calloc(1, OCTETS);
+	char buf[64] = "";
+	size_t sent = 0, pings = 0;
+	struct pair p;
+	ssize_t n;
+
+	pair_open(&p);
+	ok(send_some(&p, octets, &sent), "a client takes a part");
+	for (int i = 0; i < 20; i++) {
+		SSL_key_update(p.client, SSL_KEY_UPDATE_REQUESTED);
+		SSL_write(p.client, "ping", 4);
+	}
+	for (int i = 0; i < 100 && (n = transport_recv(&p.transport, buf, sizeof(buf))) > 0; i++)
+		pings += (size_t)n / 4;
+	ok(n == -1 && errno == EAGAIN && p.transport.reading_writes && pings < 20,
+	    "an answer that does not go out is told apart from nothing to read");
+	for (int i = 0; i < 10000 && pings < 20; i++) {
+		uint8_t some[5000];
+
+		while (SSL_read(p.client, some, sizeof(some)) > 0)
+			continue;
+		(void)transport_flush(&p.transport);
+		while ((n = transport_recv(&p.transport, buf, sizeof(buf))) > 0)
+			pings += (size_t)n / 4;
+	}
+	ok(pings == 20 && !p.transport.reading_writes, "once the client reads, all that it has sent is read");
+	pair_close(&p);
+	free(octets);
+}
+
 int
 main(void)
 {
+	test_key_updates();
 	test_slow_client();
 	test_ends();
 	test_client_vanishes();
