@@ -239,7 +239,7 @@ slow_relieve(void *arg)
 static void
 slow_await_sending(void *arg)
 {
-	slow_relief.turn_ms = loop_now_ms();
+	slow_relief.turn_ms = loop_turn_ms();
 	loop_release(slow_relieve, &slow_relief);
 }
 

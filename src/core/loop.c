@@ -22,7 +22,8 @@ static struct event_base *loop_event_base;
 static struct loop_task *loop_tasks, **loop_tasks_tail = &loop_tasks;
 static struct loop_task loop_tasks_end; /* behind those of the turn that is ending; queued while they run */
 static struct loop_garbage *loop_garbage_list;
-static int64_t loop_share_end_us; /* 0: nobody has asked in this pass */
+static int64_t loop_share_end_us;  /* 0: nobody has asked in this pass */
+static int64_t loop_turn_began_ms; /* its work */
 static bool loop_stopping;
 
 static int64_t
@@ -116,6 +117,12 @@ loop_share_is_used(void)
 	return now_us >= loop_share_end_us;
 }
 
+int64_t
+loop_turn_ms(void)
+{
+	return loop_turn_began_ms;
+}
+
 bool
 loop_is_behind(void)
 {
@@ -131,6 +138,8 @@ loop_run_tasks(bool all)
 {
 	int64_t until_us = loop_coarse_us() + LOOP_SHARE_US;
 
+	if (!loop_is_behind())
+		loop_turn_began_ms = loop_now_ms();
 	loop_task_queue(&loop_tasks_end);
 	for (unsigned n = 1; loop_tasks != &loop_tasks_end; n++) {
 		struct loop_task *task = loop_tasks;

@@ -39,6 +39,8 @@ bool loop_task_is_queued(const struct loop_task *task);
 bool loop_share_is_used(void);
 /* Is there work left of the turn before? Who makes more of it waits, by a task. */
 bool loop_is_behind(void);
+/* For work at a turn's end: when this began, by the monotonic clock. */
+int64_t loop_turn_ms(void);
 
 /* release(ptr) after this turn's tasks. */
 void loop_release(void (*release)(void *ptr), void *ptr);

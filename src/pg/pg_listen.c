@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LISTEN_BUFFER_BYTES 65536 /* of libpq's, for what comes in */
+#define LISTEN_TURN_NOTIFICATIONS 64    /* half a MB, that is written to clients before more comes */
+#define LISTEN_BUFFER_BYTES       65536 /* of libpq's, for what comes in */
 /*
  * A snapshot of thousands of transactions would not fit into a NOTIFY; pg_walfile_name() begins with the
  * timeline. The message, which nobody reads, makes the commit wait for its WAL: what a marker's snapshot sees
@@ -193,22 +194,27 @@ pg_listen_has(const struct pg_listen *l, const PGconn *conn)
 	return pg_session_conn(l->session) == conn;
 }
 
-/* What libpq has, as far as the share of this pass goes; returns how many. */
+/* Has it taken what one turn may bring? */
+static bool
+pg_listen_is_full(size_t taken)
+{
+	return taken >= LISTEN_TURN_NOTIFICATIONS || (taken > 0 && loop_share_is_used());
+}
+
+/* What libpq has, as far as there is room in this turn, beside those taken already. */
 static size_t
-pg_listen_take_notifications(struct pg_listen *l, PGconn *conn)
+pg_listen_take_notifications(struct pg_listen *l, PGconn *conn, size_t taken)
 {
 	PGnotify *notify;
-	size_t n = 0;
 
-	while (pg_listen_has(l, conn) && (n == 0 || !loop_share_is_used()) &&
-	       (notify = PQnotifies(conn)) != NULL) {
-		if (n++ == 0)
+	while (pg_listen_has(l, conn) && !pg_listen_is_full(taken) && (notify = PQnotifies(conn)) != NULL) {
+		if (taken++ == 0)
 			l->heard_ms =
 			    loop_now_ms(); /* our heartbeat may be far behind in a long transaction's */
 		pg_listen_hand_on(l, notify);
 		PQfreemem(notify);
 	}
-	return n;
+	return taken;
 }
 
 /*
@@ -220,24 +226,25 @@ static void
 pg_listen_take(struct pg_listen *l, bool read)
 {
 	PGconn *conn = pg_session_conn(l->session);
-	size_t n;
+	size_t before, taken = 0;
 
 	if (conn == NULL)
 		return;
 	do {
+		before = taken;
 		if (read)
 			(void)PQconsumeInput(conn);
 		read = true;
 		if (!pg_listen_take_results(l, conn))
 			return;
-		n = pg_listen_take_notifications(l, conn);
+		taken = pg_listen_take_notifications(l, conn, taken);
 		if (!pg_listen_has(l, conn))
 			return;
-		if (n > 0 && loop_share_is_used()) {
+		if (pg_listen_is_full(taken)) {
 			pg_listen_wait(l);
 			return;
 		}
-	} while (n > 0);
+	} while (taken > before);
 	if (PQstatus(conn) == CONNECTION_OK)
 		pg_session_pause(l->session, false);
 	else

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 from faults import backend, resident_bytes
 from harness import WRAPPER, Node, eventually, is_sanitized, main, seconds, site
@@ -145,8 +146,10 @@ class Stalled:
         eventually(lambda: node.metric("pgrelay_queue_memory_bytes") <= limit, what="all who were to go have gone")
 
     def flood(self, key):
-        flood(key, self.part)
-        assert numbers(self.good.take(self.part)) == list(range(1, self.part + 1)), "the good client misses something"
+        with ThreadPoolExecutor(1) as reader:
+            taken = reader.submit(self.good.take, self.part)
+            flood(key, self.part)
+            assert numbers(taken.result()) == list(range(1, self.part + 1)), "the good client misses something"
 
     def grown(self):
         """By how much the node has been larger than before."""
