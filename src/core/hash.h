@@ -54,7 +54,7 @@ hash_load_end(struct slice s)
 static inline uint64_t
 hash_octets(struct slice s, uint64_t seed)
 {
-	uint64_t h = hash_mix(seed, s.len);
+	uint64_t h = seed + s.len * UINT64_C(0x9e3779b97f4a7c15);
 
 	for (size_t at = 0; at + 8 < s.len; at += 8)
 		h = hash_mix(h, hash_load_eight(s.ptr + at));

@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LISTEN_TURN_NOTIFICATIONS 64    /* half a MB, that is written to clients before more comes */
-#define LISTEN_BUFFER_BYTES       65536 /* of libpq's, for what comes in */
+#define LISTEN_TURN_BYTES   (512 * 1024) /* that a turn brings clients, before they are written to */
+#define LISTEN_BUFFER_BYTES 65536        /* of libpq's, for what comes in */
 /*
  * A snapshot of thousands of transactions would not fit into a NOTIFY; pg_walfile_name() begins with the
  * timeline. The message, which nobody reads, makes the commit wait for its WAL: what a marker's snapshot sees
@@ -46,9 +46,10 @@ struct pg_listen {
 	struct pg_session *session;
 	const struct pg_listen_ops *ops;
 	void *arg;
-	int64_t heard_ms; /* our last heartbeat, or when listening began */
-	bool busy;        /* a command is under way */
-	bool pooled;      /* somebody stands between us and the server */
+	int64_t heard_ms;    /* our last heartbeat, or when listening began */
+	bool busy;           /* a command is under way */
+	bool pooled;         /* somebody stands between us and the server */
+	size_t waited_bytes; /* for clients, when this turn began */
 	struct loop_task drain;
 };
 
@@ -196,25 +197,27 @@ pg_listen_has(const struct pg_listen *l, const PGconn *conn)
 
 /* Has it taken what one turn may bring? */
 static bool
-pg_listen_is_full(size_t taken)
+pg_listen_is_full(const struct pg_listen *l)
 {
-	return taken >= LISTEN_TURN_NOTIFICATIONS || (taken > 0 && loop_share_is_used());
+	return l->ops->waiting_bytes(l->arg) > l->waited_bytes + LISTEN_TURN_BYTES || loop_share_is_used();
 }
 
-/* What libpq has, as far as there is room in this turn, beside those taken already. */
+/* What libpq has, as far as there is room in this turn; returns how many. */
 static size_t
-pg_listen_take_notifications(struct pg_listen *l, PGconn *conn, size_t taken)
+pg_listen_take_notifications(struct pg_listen *l, PGconn *conn)
 {
 	PGnotify *notify;
+	size_t n = 0;
 
-	while (pg_listen_has(l, conn) && !pg_listen_is_full(taken) && (notify = PQnotifies(conn)) != NULL) {
-		if (taken++ == 0)
+	while (pg_listen_has(l, conn) && (n == 0 || !pg_listen_is_full(l)) &&
+	       (notify = PQnotifies(conn)) != NULL) {
+		if (n++ == 0)
 			l->heard_ms =
 			    loop_now_ms(); /* our heartbeat may be far behind in a long transaction's */
 		pg_listen_hand_on(l, notify);
 		PQfreemem(notify);
 	}
-	return taken;
+	return n;
 }
 
 /*
@@ -226,25 +229,25 @@ static void
 pg_listen_take(struct pg_listen *l, bool read)
 {
 	PGconn *conn = pg_session_conn(l->session);
-	size_t before, taken = 0;
+	size_t n;
 
 	if (conn == NULL)
 		return;
+	l->waited_bytes = l->ops->waiting_bytes(l->arg);
 	do {
-		before = taken;
 		if (read)
 			(void)PQconsumeInput(conn);
 		read = true;
 		if (!pg_listen_take_results(l, conn))
 			return;
-		taken = pg_listen_take_notifications(l, conn, taken);
+		n = pg_listen_take_notifications(l, conn);
 		if (!pg_listen_has(l, conn))
 			return;
-		if (pg_listen_is_full(taken)) {
+		if (n > 0 && pg_listen_is_full(l)) {
 			pg_listen_wait(l);
 			return;
 		}
-	} while (taken > before);
+	} while (n > 0);
 	if (PQstatus(conn) == CONNECTION_OK)
 		pg_session_pause(l->session, false);
 	else

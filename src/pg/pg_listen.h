@@ -25,6 +25,8 @@ struct pg_listen_ops {
 	/* A NOTIFY payload, valid during the call. */
 	void (*on_event)(void *arg, const char *payload, size_t len);
 	void (*on_heartbeat)(void *arg, const char *payload, size_t len);
+	/* Octets that wait for clients: when a turn has brought many, they are written to before more is taken. */
+	size_t (*waiting_bytes)(void *arg);
 };
 
 /* Connects and listens on the channels of the settings from now on. The caller releases it with

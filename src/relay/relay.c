@@ -214,8 +214,14 @@ relay_cursor(const struct msg *msg, char *out, size_t size)
 	return resume_is_visiting() ? resume_cursor(out) : stream_cursor_at(&msg->place, out);
 }
 
+static size_t
+relay_waiting_bytes(void *arg)
+{
+	return (size_t)metrics[METRIC_QUEUE_MEMORY_BYTES];
+}
+
 static const struct pg_listen_ops relay_listen_ops = {relay_on_listening, relay_on_lost, relay_on_notified,
-    relay_notify_elsewhere, relay_on_event, relay_on_heartbeat};
+    relay_notify_elsewhere, relay_on_event, relay_on_heartbeat, relay_waiting_bytes};
 static const struct stream_ops relay_stream_ops = {
     relay_on_access, announcer_settings_changed, announcer_heard, heartbeat_hasten};
 static const struct node_ops relay_node_ops = {mesh_on_heard, heartbeat_hasten, mesh_on_forgotten};
