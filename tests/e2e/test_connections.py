@@ -574,7 +574,7 @@ def test_who_comes_and_goes_is_told_on_all_nodes():
         events = [watcher.next() for _ in range(4)]
         assert [(e.type, e.action, e.key) for e in events] == [("connections", a, f"user:{bob.name}") for a in ("create", "create", "delete", "delete")]
         assert events[3].object == connection and events[3].original is None, events[3]
-        assert nodes[0].metric("pgrelay_connection_events_total") >= 4
+        eventually(lambda: nodes[0].metric("pgrelay_connection_events_total") >= 4, what="the node knows that they are committed")
         assert nodes[0].metric("pgrelay_connection_events_waiting") == nodes[0].metric("pgrelay_connection_events_lost_total") == 0
 
 

@@ -278,6 +278,7 @@ def test_a_token_goes_with_the_one_that_asked_for_it():
     stranger = issue(user.name, basic(user.name, PASSWORD))
     site.sql(f"SELECT pgrelay.token_revoke(id) FROM pgrelay.token WHERE hash = pgrelay._token_hash({quote(user.token)})")
     for token in (user.token, child, grandchild):
+        eventually(lambda: ask(INFO, bearer(token)).status == 403, what="the node has heard of it")
         error(ask(INFO, bearer(token)), 403, "system", "", "AUTH", "token")
     assert ask(INFO, bearer(stranger)).status == 200
 

@@ -284,6 +284,7 @@ def test_publishing_wants_a_grant_of_its_own():
     poster([event(), event(key="web2"), event(key="web3")]).refused(403, "deploy.step.web2", 1)
     assert logged() == before, "nothing of a request that is refused is published"
     site.sql(f"SELECT pgrelay.grant_remove('{user.name}', 'deploy.*.web1', true)")
+    eventually(lambda: poster(event()).status == 403, what="the node has heard of it")
     poster(event()).refused(403, "may not publish", 0)
 
 
