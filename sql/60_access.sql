@@ -364,13 +364,20 @@ AS $$
     g AS MATERIALIZED (
         SELECT pgrelay._pattern_split(g.pattern) AS part FROM pgrelay.grants g
         WHERE g.user_id = _authorized.user_id AND g.publish = _authorized.publish),
+    -- there may be very many of both, mostly with a key: only with those that have none each is compared
+    pair AS (
+        SELECT r.pattern, r.part AS asked, g.part AS granted FROM r JOIN g ON r.part[3] = g.part[3]
+        UNION ALL
+        SELECT r.pattern, r.part, g.part FROM r, g WHERE r.part[3] = '*' AND g.part[3] <> '*'
+        UNION ALL
+        SELECT r.pattern, r.part, g.part FROM r, g WHERE r.part[3] <> '*' AND g.part[3] = '*'),
     i AS MATERIALIZED (
         -- null, like any of its parts, where they have nothing in common
-        SELECT r.pattern AS requested,
-               pgrelay._part_intersect(r.part[1], g.part[1]) || '.' ||
-               pgrelay._part_intersect(r.part[2], g.part[2]) || '.' ||
-               pgrelay._part_intersect(r.part[3], g.part[3]) AS allowed
-        FROM r, g)
+        SELECT p.pattern AS requested,
+               pgrelay._part_intersect(p.asked[1], p.granted[1]) || '.' ||
+               pgrelay._part_intersect(p.asked[2], p.granted[2]) || '.' ||
+               pgrelay._part_intersect(p.asked[3], p.granted[3]) AS allowed
+        FROM pair p)
     SELECT DISTINCT i.requested, i.allowed FROM i WHERE i.allowed IS NOT NULL
 $$;
 COMMENT ON FUNCTION pgrelay._authorized(bigint, text[], boolean) IS
