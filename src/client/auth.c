@@ -42,10 +42,7 @@
  * no room from open sessions, whose rights are to be looked at again however many log in. */
 #define AUTH_PASSWORDS_MAX       128
 #define AUTH_PASSWORDS_AGAIN_MAX 64
-/* Each in turn: one that nobody waits for any more is not to hold up the next. */
-#define AUTH_PASSWORD_SESSION_SQL                                                                            \
-	"SELECT set_config('lock_timeout', '1s', false), set_config('statement_timeout', $1, false), "       \
-	"set_config('jit', 'off', false)"
+#define AUTH_PASSWORD_LOCK_MS    1000
 
 enum auth_way { AUTH_TOKEN, AUTH_PASSWORD, AUTH_NAME, AUTH_APPLICATION };
 
@@ -373,23 +370,11 @@ static const struct auth_queue_ops auth_names_ops = {
 /* ---- passwords ---- */
 
 static void
-auth_on_session_set(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
-{
-	if (status == PG_QUERY_ERROR)
-		log_warning("password", "could not set time-outs: %s", error);
-}
-
-static void
 auth_on_passwords_state(void *arg, bool up)
 {
-	char *timeout;
-
-	if (!up)
-		return;
-	timeout = mem_printf("%" PRId64, conf.query_timeout_ms);
-	(void)pg_query_send(auth.passwords, AUTH_PASSWORD_SESSION_SQL, 1, (const char *const[]){timeout}, 0,
-	    auth_on_session_set, NULL);
-	free(timeout);
+	/* each in turn: one that nobody waits for any more is not to hold up the next */
+	if (up)
+		pg_query_pool_set_timeouts(auth.passwords, conf.query_timeout_ms, AUTH_PASSWORD_LOCK_MS);
 }
 
 static void

@@ -8,6 +8,7 @@
  */
 #include "config.h"
 #include "pg/pg_query.h"
+#include "core/decimal.h"
 #include "core/log.h"
 #include "core/loop.h"
 #include "core/mem.h"
@@ -25,6 +26,11 @@
 #define PG_QUERY_STALL_MS 30000
 #define PG_QUERY_WINDOW   32 /* sent at once; what waits here can still be cancelled for nothing */
 #define PG_QUERY_SENDS    4  /* how often one query may lose its session: it may be what ends it */
+
+/* jit would compute for longer than any of our queries takes */
+#define PG_QUERY_TIMEOUTS_SQL                                                                                \
+	"SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false), "         \
+	"set_config('jit', 'off', false)"
 
 struct pg_query {
 	unsigned magic;
@@ -44,6 +50,7 @@ struct pg_query {
 TAILQ_HEAD(pg_query_list, pg_query);
 
 struct pg_query_pool {
+	const char *subject;
 	struct pg_session *session;
 	struct pg_query_list waiting, sent;
 	size_t sent_count;
@@ -274,6 +281,7 @@ pg_query_pool_new(const char *subject, const char *conninfo, void (*on_state)(vo
 
 	TAILQ_INIT(&pool->waiting);
 	TAILQ_INIT(&pool->sent);
+	pool->subject = subject;
 	pool->on_state = on_state;
 	pool->arg = arg;
 	loop_task_init(&pool->pump, pg_query_pump, pool);
@@ -319,6 +327,28 @@ int64_t
 pg_query_pool_stalled_ms(const struct pg_query_pool *pool)
 {
 	return TAILQ_EMPTY(&pool->sent) ? 0 : loop_now_ms() - pool->answered_ms;
+}
+
+static void
+pg_query_on_timeouts_set(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
+{
+	const struct pg_query_pool *pool = arg;
+
+	if (status == PG_QUERY_ERROR)
+		log_warning(pool->subject, "could not set time-outs: %s", error);
+}
+
+void
+pg_query_pool_set_timeouts(struct pg_query_pool *pool, int64_t statement_ms, int64_t lock_ms)
+{
+	char statement[DECIMAL_MAX + 1] = "", lock[DECIMAL_MAX + 1] = "";
+	const char *params[] = {statement, lock};
+
+	if (!pg_query_pool_is_up(pool))
+		return;
+	(void)decimal_write(statement, (uint64_t)statement_ms);
+	(void)decimal_write(lock, (uint64_t)lock_ms);
+	(void)pg_query_send(pool, PG_QUERY_TIMEOUTS_SQL, 2, params, 0, pg_query_on_timeouts_set, pool);
 }
 
 struct pg_query *

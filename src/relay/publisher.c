@@ -30,9 +30,6 @@
 #define PUBLISHER_LOG_SECONDS  10
 #define PUBLISHER_REQUEST_SIZE 48 /* octets of a request in the batch beside its events */
 
-/* A transaction whose clients have given up is not to be committed later. */
-#define PUBLISHER_SESSION_SQL                                                                                \
-	"SELECT set_config('statement_timeout', $1, false), set_config('jit', 'off', false)"
 #define PUBLISHER_SQL                                                                                        \
 	"SELECT request, ids, error, refused, index, ticket_id, ticket_topic, ticket_payload"                \
 	" FROM pgrelay.publish($1, $2::jsonb)"
@@ -447,24 +444,13 @@ publisher_pump(void *arg)
 /* ---- the session ---- */
 
 static void
-publisher_on_session_set(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
-{
-	if (status == PG_QUERY_ERROR)
-		log_warning("publish", "could not set time-outs: %s", error);
-}
-
-static void
 publisher_on_state(void *arg, bool up)
 {
-	char timeout[24];
-
 	metrics[METRIC_PUBLISH_UP] = up;
 	if (!up)
 		return;
-	snprintf(
-	    timeout, sizeof(timeout), "%" PRId64, conf.query_timeout_ms / 2); /* the next has time left */
-	(void)pg_query_send(publisher.pool, PUBLISHER_SESSION_SQL, 1, (const char *const[]){timeout}, 0,
-	    publisher_on_session_set, NULL);
+	/* a transaction whose clients have given up is not to be committed later; and the next has time left */
+	pg_query_pool_set_timeouts(publisher.pool, conf.query_timeout_ms / 2, 0);
 	loop_task_queue(&publisher.pump);
 }
 

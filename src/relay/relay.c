@@ -53,10 +53,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-/* All clients' questions share the session: none of them may wait for a lock, or compute, for long. */
-#define RELAY_SESSION_SQL                                                                                    \
-	"SELECT set_config('lock_timeout', '1s', false), set_config('statement_timeout', '30s', false), "    \
-	"set_config('jit', 'off', false)"
+#define RELAY_LOCK_TIMEOUT_MS   1000
 #define RELAY_ENDING_POLL_MS    20
 #define RELAY_TRIM_SECONDS      10
 #define RELAY_SPARE_DESCRIPTORS 64
@@ -136,11 +133,14 @@ relay_on_heartbeat(void *arg, const char *payload, size_t len)
 	heartbeat_receive(payload, len);
 }
 
+/*
+ * All clients' questions share the session: none of them may wait for a lock for long, nor compute when nobody
+ * waits for it any more.
+ */
 static void
-relay_on_session_set(void *arg, enum pg_query_status status, const PGresult *result, const char *error)
+relay_set_timeouts(void)
 {
-	if (status == PG_QUERY_ERROR)
-		log_warning("query", "could not set time-outs: %s", error);
+	pg_query_pool_set_timeouts(relay.pool, conf.query_timeout_ms, RELAY_LOCK_TIMEOUT_MS);
 }
 
 static void
@@ -149,7 +149,7 @@ relay_on_query_state(void *arg, bool up)
 	metrics[METRIC_QUERY_UP] = up;
 	if (!up)
 		return;
-	(void)pg_query_send(relay.pool, RELAY_SESSION_SQL, 0, NULL, 0, relay_on_session_set, NULL);
+	relay_set_timeouts();
 	schema_check_now();
 }
 
@@ -290,6 +290,7 @@ relay_on_hangup(evutil_socket_t number, short what, void *arg)
 		relay_check_compression();
 		log_info(NULL, "settings re-read");
 		auth_cache_forget_all();
+		relay_set_timeouts();
 		http_server_reload();
 		session_settings_changed();
 	} else {
