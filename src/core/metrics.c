@@ -48,7 +48,8 @@ static const struct metrics_row metrics_rows[METRIC_COUNT] = {
 	"subscriptions now, each of one session to one pattern"},
     [METRIC_QUEUED_BYTES] = {"pgrelay_queued_bytes", "gauge", "octets waiting in the sessions' send queues"},
     [METRIC_QUEUE_MEMORY_BYTES] = {"pgrelay_queue_memory_bytes", "gauge",
-	"octets of memory that all send queues together hold, less what is kept anyway"},
+	"octets of memory that all send queues together hold, and what is encrypted and not yet taken, "
+	"less what is kept anyway"},
     [METRIC_QUEUE_MEMORY_LIMIT_BYTES] = {"pgrelay_queue_memory_limit_bytes", "gauge",
 	"octets that all send queues together may hold: the setting queue_memory"},
     [METRIC_TICKETS_PENDING] = {"pgrelay_tickets_pending", "gauge", "tickets whose payload is being read"},

@@ -6,6 +6,7 @@
 #include "config.h"
 #include "core/transport.h"
 #include "core/mem.h"
+#include "core/metrics.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -18,7 +19,7 @@
 #define TRANSPORT_RECORD_SIZE SSL3_RT_MAX_PLAIN_LENGTH
 
 struct transport_record {
-	size_t len;
+	size_t len, size; /* left of it, and allocated */
 	uint8_t octets[];
 };
 
@@ -85,6 +86,16 @@ transport_flush_bio(struct transport *t)
 	return t->ssl == NULL || BIO_flush(SSL_get_wbio(t->ssl)) == 1;
 }
 
+static void
+transport_drop_record(struct transport *t)
+{
+	if (t->record == NULL)
+		return;
+	metrics[METRIC_QUEUE_MEMORY_BYTES] -= (double)t->record->size;
+	free(t->record);
+	t->record = NULL;
+}
+
 bool
 transport_flush(struct transport *t)
 {
@@ -98,8 +109,7 @@ transport_flush(struct transport *t)
 		record->len -= (size_t)n;
 		memmove(record->octets, record->octets + n, record->len);
 	}
-	free(record);
-	t->record = NULL;
+	transport_drop_record(t);
 	return transport_flush_bio(t);
 }
 
@@ -126,7 +136,8 @@ static void
 transport_keep(struct transport *t, const void *octets, size_t len)
 {
 	t->record = mem_alloc(sizeof(*t->record) + len);
-	t->record->len = len;
+	t->record->len = t->record->size = len;
+	metrics[METRIC_QUEUE_MEMORY_BYTES] += (double)len;
 	memcpy(t->record->octets, octets, len);
 }
 
@@ -171,6 +182,5 @@ transport_end(struct transport *t)
 void
 transport_clear(struct transport *t)
 {
-	free(t->record);
-	t->record = NULL;
+	transport_drop_record(t);
 }

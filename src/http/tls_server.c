@@ -153,8 +153,8 @@ tls_server_new(void)
 struct tls_socket {
 	int fd, former_fd;
 	bool ended;
-	uint8_t *rest; /* of the last record; NULL: none */
-	size_t rest_len;
+	uint8_t *rest;              /* of the last record; NULL: none */
+	size_t rest_len, rest_size; /* left of it, and allocated */
 };
 
 static int
@@ -170,6 +170,22 @@ static ssize_t
 tls_socket_send(const struct tls_socket *s, const void *octets, size_t len)
 {
 	return send(s->fd, octets, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* What waits for a client, as in the send queues. */
+static void
+tls_socket_count(const struct tls_socket *s, int sign)
+{
+	metrics[METRIC_QUEUE_MEMORY_BYTES] += sign * (double)s->rest_size;
+}
+
+static void
+tls_socket_drop_rest(struct tls_socket *s)
+{
+	tls_socket_count(s, -1);
+	free(s->rest);
+	s->rest = NULL;
+	s->rest_len = s->rest_size = 0;
 }
 
 /* 1, or -1: something waits still, or errno tells more. */
@@ -189,8 +205,7 @@ tls_socket_flush(BIO *bio)
 		s->rest_len -= (size_t)n;
 		memmove(s->rest, s->rest + n, s->rest_len);
 	}
-	free(s->rest);
-	s->rest = NULL;
+	tls_socket_drop_rest(s);
 	return 1;
 }
 
@@ -208,6 +223,8 @@ tls_socket_write(BIO *bio, const char *octets, int len)
 	if (n < len) {
 		s->rest_len = (size_t)(n < 0 ? len : len - n);
 		s->rest = mem_alloc(s->rest_len);
+		s->rest_size = s->rest_len;
+		tls_socket_count(s, 1);
 		memcpy(s->rest, octets + len - s->rest_len, s->rest_len);
 	}
 	return len;
@@ -247,7 +264,7 @@ tls_socket_destroy(BIO *bio)
 {
 	struct tls_socket *s = BIO_get_data(bio);
 
-	free(s->rest);
+	tls_socket_drop_rest(s);
 	free(s);
 	return 1;
 }

@@ -221,10 +221,12 @@ def test_a_slow_reader_is_closed_with_1013_and_no_other_notices():
 
 def test_a_client_that_takes_nothing_is_given_up_after_the_write_timeout():
     with TlsNode(write_timeout="1s", queue_limit="64MB") as node:
+        before = node.metric("pgrelay_queue_memory_bytes")
         secure(node, receive_buffer=4096).join(demo=[1])
         flood(1500, 6000)
         eventually(lambda: node.metric("pgrelay_sessions") == 0, what="it is given up")
         assert node.metric("pgrelay_queued_bytes") == 0
+        assert node.metric("pgrelay_queue_memory_bytes") == before, "what was encrypted for it still counts"
 
 
 def test_pings_over_tls():
