@@ -163,38 +163,35 @@ slow_list(size_t *count)
 	return list;
 }
 
-/* What is behind the run that is being sent. */
-static size_t
-slow_let_go_backlogs(const struct slow_session *list, size_t count, int64_t bytes)
+/* What is behind the run that is being sent. False: there is nothing. */
+static bool
+slow_let_go_backlog(struct session *s)
 {
-	size_t done = 0;
-
-	for (size_t i = 0; i < count && slow_memory_is_above(bytes); i++) {
-		struct session *s = list[i].session;
-
-		if (s->state != SESSION_OPEN || (s->queue.count == 1 && s->late == NULL))
-			continue;
-		session_overflow(s, SESSION_PAST_MEMORY);
-		done++;
-	}
-	return done;
+	if (s->state != SESSION_OPEN || (s->queue.count == 1 && s->late == NULL))
+		return false;
+	session_overflow(s, SESSION_PAST_MEMORY);
+	return true;
 }
 
 /* That as well, and so the connection. */
+static bool
+slow_let_go_all(struct session *s)
+{
+	if (s->state == SESSION_GONE || s->queue.count == 0)
+		return false;
+	metrics[METRIC_SESSIONS_CLOSED_SLOW_MEMORY_TOTAL] += s->state == SESSION_OPEN;
+	session_abort(s, slow_bounds[SESSION_PAST_MEMORY].text);
+	return true;
+}
+
+/* From the front of the list, until no more than so many octets are held. Returns of how many. */
 static size_t
-slow_let_go_all(const struct slow_session *list, size_t count, int64_t bytes)
+slow_let_go(const struct slow_session *list, size_t count, int64_t bytes, bool (*let_go)(struct session *s))
 {
 	size_t done = 0;
 
-	for (size_t i = 0; i < count && slow_memory_is_above(bytes); i++) {
-		struct session *s = list[i].session;
-
-		if (s->state == SESSION_GONE || s->queue.count == 0)
-			continue;
-		metrics[METRIC_SESSIONS_CLOSED_SLOW_MEMORY_TOTAL] += s->state == SESSION_OPEN;
-		session_abort(s, slow_bounds[SESSION_PAST_MEMORY].text);
-		done++;
-	}
+	for (size_t i = 0; i < count && slow_memory_is_above(bytes); i++)
+		done += let_go(list[i].session);
 	return done;
 }
 
@@ -226,9 +223,9 @@ slow_relieve(void *arg)
 	if (!slow_memory_is_above(limit))
 		return;
 	list = slow_list(&count);
-	done = slow_let_go_backlogs(list, count, wanted);
+	done = slow_let_go(list, count, wanted, slow_let_go_backlog);
 	if (slow_memory_is_above(limit))
-		done += slow_let_go_all(list, count, wanted);
+		done += slow_let_go(list, count, wanted, slow_let_go_all);
 	free(list);
 	slow_log(done, held);
 	if (slow_memory_is_above(wanted))
