@@ -248,26 +248,29 @@ def test_a_change_makes_forgotten_at_once():
         assert status(node, user.token) == 401
 
 
-def test_all_is_forgotten_when_the_listen_session_is_lost():
+def remembered_and_gone(node):
+    """The token of a user who is remembered, but not in the database any more, of which nothing tells the node."""
     user = site.user("own.*.1")
+    assert status(node, user.token) == 101
+    silently(f"DELETE FROM pgrelay.token WHERE user_id = {user.id}")
+    assert status(node, user.token) == 101, "it was not remembered at all"
+    return user.token
+
+
+def test_all_is_forgotten_when_the_listen_session_is_lost():
     with Node(**LONG) as node:
-        assert status(node, user.token) == 101
-        silently(f"DELETE FROM pgrelay.token WHERE user_id = {user.id}")
-        assert status(node, user.token) == 101, "it was not remembered at all"
+        token = remembered_and_gone(node)
         site.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'node'")
-        eventually(lambda: status(node, user.token) == 401)
+        eventually(lambda: status(node, token) == 401)
         node.wait_ready()
-        assert status(node, user.token) == 401
+        assert status(node, token) == 401
 
 
 def test_all_is_forgotten_on_sighup():
-    user = site.user("own.*.1")
     with Node(**LONG) as node:
-        assert status(node, user.token) == 101
-        silently(f"DELETE FROM pgrelay.token WHERE user_id = {user.id}")
-        assert status(node, user.token) == 101, "it was not remembered at all"
+        token = remembered_and_gone(node)
         node.process.signal(signal.SIGHUP)
-        eventually(lambda: status(node, user.token) == 401)
+        eventually(lambda: status(node, token) == 401)
 
 
 # ---- a right that goes while it is being asked about ----
