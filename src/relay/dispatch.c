@@ -35,6 +35,11 @@ static struct {
 	uint64_t xid;
 } dispatch_row;
 
+static struct {
+	size_t events, unwanted; /* not yet in the metrics */
+	uint64_t version;        /* the hub's, while there are some */
+} dispatch_counts;
+
 static struct ticket *
 dispatch_make_ticket(const struct record *r)
 {
@@ -71,7 +76,7 @@ dispatch_begin(const struct record *r)
 	dispatch_run.topic = r->topic;
 	dispatch_run.wanted = hub_match(&r->topic, &dispatch_run.match);
 	if (!dispatch_run.wanted && r->recent != NULL)
-		r->recent->unwanted = hub_version();
+		r->recent->unwanted = dispatch_counts.version;
 }
 
 static void
@@ -85,7 +90,7 @@ dispatch_deliver_run(void)
 		return;
 	dispatch_run.count = 0;
 	msg_run_init(&run, dispatch_run.msgs, count, !dispatch_run.tickets);
-	metrics[METRIC_EVENTS_UNWANTED_TOTAL] += (double)(count - hub_deliver_run(&dispatch_run.match, &run));
+	dispatch_counts.unwanted += count - hub_deliver_run(&dispatch_run.match, &run);
 	for (size_t i = 0; i < count; i++)
 		dispatch_msg_done(&dispatch_run.msgs[i]);
 }
@@ -98,11 +103,20 @@ dispatch_keep_row(void)
 	dispatch_row.count = 0;
 }
 
+static void
+dispatch_tell_counts(void)
+{
+	metrics[METRIC_EVENTS_TOTAL] += (double)dispatch_counts.events;
+	metrics[METRIC_EVENTS_UNWANTED_TOTAL] += (double)dispatch_counts.unwanted;
+	dispatch_counts.events = dispatch_counts.unwanted = 0;
+}
+
 void
 dispatch_flush(void)
 {
 	dispatch_keep_row();
 	dispatch_deliver_run();
+	dispatch_tell_counts();
 }
 
 /* For those who come back. */
@@ -160,12 +174,6 @@ dispatch_gather(const struct record *r, uint64_t xid, const struct position *pos
 	dispatch_keep_ticket(msg, r, xid);
 }
 
-static bool
-dispatch_is_unwanted(const struct record *r)
-{
-	return r->recent != NULL && r->recent->unwanted == hub_version() && r->kind == RECORD_EVENT;
-}
-
 static void
 dispatch_to_all(const struct record *r, uint64_t xid, const struct position *position)
 {
@@ -173,22 +181,23 @@ dispatch_to_all(const struct record *r, uint64_t xid, const struct position *pos
 		dispatch_deliver_run();
 		dispatch_begin(r);
 	}
-	if (!dispatch_run.wanted && r->kind == RECORD_EVENT) {
-		metrics[METRIC_EVENTS_UNWANTED_TOTAL]++;
-		return;
-	}
-	dispatch_gather(r, xid, position);
+	if (!dispatch_run.wanted && r->kind == RECORD_EVENT)
+		dispatch_counts.unwanted++;
+	else
+		dispatch_gather(r, xid, position);
 }
 
 void
 dispatch_event(const struct record *r, uint64_t xid, const struct position *position)
 {
-	metrics[METRIC_EVENTS_TOTAL]++;
-	metrics[METRIC_TICKETS_TOTAL] += r->kind == RECORD_TICKET;
+	if (dispatch_counts.events++ == 0)
+		dispatch_counts.version = hub_version();
 	if (r->kind == RECORD_EVENT)
 		dispatch_keep(r, xid);
-	if (dispatch_is_unwanted(r))
-		metrics[METRIC_EVENTS_UNWANTED_TOTAL]++;
+	else
+		metrics[METRIC_TICKETS_TOTAL]++;
+	if (r->kind == RECORD_EVENT && r->recent != NULL && r->recent->unwanted == dispatch_counts.version)
+		dispatch_counts.unwanted++;
 	else
 		dispatch_to_all(r, xid, position);
 }

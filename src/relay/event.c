@@ -112,7 +112,7 @@ topic_decode_key(struct slice written, char *out)
 	return (size_t)(p - out);
 }
 
-static struct slice
+static inline struct slice
 slice_behind(struct slice s, size_t len)
 {
 	return (struct slice){s.ptr + len, s.len - len};
@@ -186,80 +186,88 @@ topic_matches(const struct topic *pattern, const struct topic *topic)
 	       topic_part_matches(pattern->key, topic->key);
 }
 
-/*
- * The number that the digits in the first eight octets make, and how many digits there are: with '0' taken
- * off, what is no digit is more than 9. Digits move to the end, with zeros before them; neighbours are joined
- * into pairs, these into fours, these into the number.
- */
 static inline uint64_t
-record_eight_digits(const char *p, unsigned *digits)
+record_load_eight(const char *p)
 {
-	uint64_t v, others;
+	uint64_t v;
 
 	memcpy(&v, p, sizeof(v));
-	v = le64toh(v) ^ UINT64_C(0x3030303030303030);
-	others = ((v + UINT64_C(0x7676767676767676)) | v) & UINT64_C(0x8080808080808080);
-	*digits = others != 0 ? (unsigned)__builtin_ctzll(others) / 8 : 8;
-	if (*digits == 0)
-		return 0;
-	v <<= 64 - 8 * *digits;
+	return le64toh(v);
+}
+
+/* The number that eight digits make: neighbours are joined into pairs, these into fours, these into the
+ * number. */
+static inline uint64_t
+record_join_eight(uint64_t v)
+{
+	v ^= UINT64_C(0x3030303030303030);
 	v = (v * (1 + (10 << 8))) >> 8 & UINT64_C(0x00ff00ff00ff00ff);
 	v = (v * (1 + (100 << 16))) >> 16 & UINT64_C(0x0000ffff0000ffff);
 	return (v * (1 + (UINT64_C(10000) << 32))) >> 32;
 }
 
-static uint64_t
-record_few_digits(const char *p, size_t len, unsigned *digits)
+/* What is no digit is more than 9 with '0' taken off. */
+static inline bool
+record_are_digits(uint64_t v)
 {
-	uint64_t n = 0;
-
-	for (*digits = 0; *digits < len && p[*digits] >= '0' && p[*digits] <= '9'; ++*digits)
-		n = n * 10 + (uint64_t)(p[*digits] - '0');
-	return n;
+	v ^= UINT64_C(0x3030303030303030);
+	return (((v + UINT64_C(0x7676767676767676)) | v) & UINT64_C(0x8080808080808080)) == 0;
 }
 
-/* Takes off the digits that s begins with. 19 do not overflow 64 bits, but may 63. */
-static inline bool
-record_take_number(struct slice *s, int64_t *out)
+/* The eight octets that a number began with last, and what they make. */
+struct record_eight {
+	uint64_t octets, number;
+};
+
+/* From one record to the next, ids and times mostly begin alike. */
+static struct {
+	struct record_eight id, time;
+} record_last = {.id = {UINT64_C(0x3030303030303030), 0}, .time = {UINT64_C(0x3030303030303030), 0}};
+
+/* The digits that p begins with, eight or sixteen of them at most; returns how many. */
+static inline size_t
+record_take_eights(const char *p, struct record_eight *last, uint64_t *n)
 {
-	static const uint64_t tens[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
-	uint64_t n = 0, part;
-	unsigned digits;
-	size_t at = 0;
+	uint64_t v = record_load_eight(p);
 
-	do {
-		size_t left = s->len - at;
+	if (v != last->octets) {
+		if (!record_are_digits(v))
+			return 0;
+		*last = (struct record_eight){v, record_join_eight(v)};
+	}
+	*n = last->number;
+	v = record_load_eight(p + 8);
+	if (!record_are_digits(v))
+		return 8;
+	*n = *n * 100000000 + record_join_eight(v);
+	return 16;
+}
 
-		part = left >= 8 ? record_eight_digits(s->ptr + at, &digits)
-				 : record_few_digits(s->ptr + at, left, &digits);
-		n = n * tens[digits] + part;
-		at += digits;
-	} while (digits == 8 && at <= RECORD_DIGITS_MAX);
-	if (at == 0 || at > RECORD_DIGITS_MAX || n > INT64_MAX)
+/* Takes off a number and the space behind it. 19 digits do not overflow 64 bits, but may 63. */
+static inline bool
+record_take_number(struct slice *line, struct record_eight *last, int64_t *out)
+{
+	uint64_t n = 0;
+	size_t at = line->len >= 16 ? record_take_eights(line->ptr, last, &n) : 0;
+
+	for (; at < line->len && line->ptr[at] >= '0' && line->ptr[at] <= '9'; at++) {
+		if (at == RECORD_DIGITS_MAX)
+			return false;
+		n = n * 10 + (uint64_t)(line->ptr[at] - '0');
+	}
+	if (at == 0 || n > INT64_MAX || at == line->len || line->ptr[at] != ' ')
 		return false;
-	*s = (struct slice){s->ptr + at, s->len - at};
+	*line = slice_behind(*line, at + 1);
 	*out = (int64_t)n;
 	return true;
 }
 
-/* What ends a field. */
-static bool
-record_take_space(struct slice *line)
-{
-	if (line->len == 0 || *line->ptr != ' ')
-		return false;
-	*line = slice_behind(*line, 1);
-	return true;
-}
-
-static bool
+static inline bool
 record_parse_head(struct slice *line, struct record *r)
 {
-	struct slice topic;
-
-	return record_take_number(line, &r->id) && r->id > 0 && r->id < INT64_MAX &&
-	       record_take_space(line) && record_take_number(line, &r->time_us) && record_take_space(line) &&
-	       slice_cut(line, ' ', &topic) && recent_parse(topic, &r->topic, &r->recent);
+	return record_take_number(line, &record_last.id, &r->id) && r->id > 0 && r->id < INT64_MAX &&
+	       record_take_number(line, &record_last.time, &r->time_us) &&
+	       recent_take(line, &r->topic, &r->recent);
 }
 
 static bool
@@ -324,9 +332,8 @@ record_parse(struct slice line, struct record *r)
 	line = slice_behind(line, line.len > 1 ? 2 : 1);
 	switch (kind) {
 	case 'e':
-		return record_parse_event(line, true, r) ? RECORD_EVENT : RECORD_MALFORMED;
 	case 'u':
-		return record_parse_event(line, false, r) ? RECORD_EVENT : RECORD_MALFORMED;
+		return record_parse_event(line, kind == 'e', r) ? RECORD_EVENT : RECORD_MALFORMED;
 	case 't':
 		return record_parse_ticket(line, r) ? RECORD_TICKET : RECORD_MALFORMED;
 	case 'a':

@@ -78,6 +78,7 @@ static struct {
 	struct marker
 	    voided[HISTORY_VOIDED]; /* of each node that sent markers: the last one of the other past */
 	size_t voided_count;
+	struct history_chunk *spare; /* the one let go last, for the next one to be made */
 } history;
 
 static void
@@ -156,6 +157,30 @@ history_drop_part(struct history_part *p)
 }
 
 static void
+history_chunk_free(struct history_chunk *c)
+{
+	if (c == NULL)
+		return;
+	free(c->text);
+	free(c);
+}
+
+/*
+ * With its memory. Where events come in fast one chunk is let go for each that is made: going through malloc(),
+ * that memory, which no cache holds, would come back as what libpq puts the next payloads into.
+ */
+static void
+history_keep_spare(struct history_chunk *c)
+{
+	if (c->text_size > HISTORY_TEXT_MOST) {
+		history_chunk_free(c);
+		return;
+	}
+	history_chunk_free(history.spare);
+	history.spare = c;
+}
+
+static void
 history_drop_chunk(struct history_chunk *c)
 {
 	history_look_away(c);
@@ -163,8 +188,7 @@ history_drop_chunk(struct history_chunk *c)
 		history_drop_part(&c->parts[i]);
 	history_count(-(int64_t)c->bytes);
 	TAILQ_REMOVE(&history.chunks, c, entry);
-	free(c->text);
-	free(c);
+	history_keep_spare(c);
 }
 
 static bool
@@ -173,7 +197,8 @@ history_is_large(void)
 	return history.bytes > (size_t)conf.history_limit_bytes;
 }
 
-/* That somebody comes back must not make it reach less far: what was made for them goes first, and is made anew. */
+/* That somebody comes back must not make it reach less far: what was made for them goes first, and is made
+ * anew. */
 static void
 history_trim_looks(void)
 {
@@ -210,17 +235,32 @@ history_text_size(const struct history_chunk *before)
 	return before->text_size < HISTORY_TEXT_MOST ? before->text_size : HISTORY_TEXT_MOST;
 }
 
+/* With room for so much text, at least. */
+static struct history_chunk *
+history_chunk_alloc(uint32_t text_size)
+{
+	struct history_chunk *c = history.spare;
+
+	history.spare = NULL;
+	if (c != NULL && c->text_size >= text_size)
+		return c;
+	history_chunk_free(c);
+	c = mem_alloc(sizeof(*c));
+	c->text_size = text_size;
+	c->text = mem_alloc(text_size);
+	return c;
+}
+
 static struct history_chunk *
 history_chunk_new(void)
 {
-	struct history_chunk *c = mem_alloc(sizeof(*c));
+	struct history_chunk *c =
+	    history_chunk_alloc(history_text_size(TAILQ_LAST(&history.chunks, history_chunks)));
 
 	history.now_ms = loop_now_ms();
 	c->first = history.end;
 	c->part_count = c->bytes = c->looked_bytes = 0;
 	c->text_used = 0;
-	c->text_size = history_text_size(TAILQ_LAST(&history.chunks, history_chunks));
-	c->text = mem_alloc(c->text_size);
 	TAILQ_INSERT_TAIL(&history.chunks, c, entry);
 	history_chunk_grow(c, sizeof(*c) + c->text_size);
 	history_trim();
@@ -500,6 +540,8 @@ history_reset(void)
 
 	while ((c = TAILQ_FIRST(&history.chunks)) != NULL)
 		history_drop_chunk(c);
+	history_chunk_free(history.spare);
+	history.spare = NULL;
 	history.end++; /* so that the place behind all that was is gone, too */
 }
 

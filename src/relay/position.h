@@ -48,6 +48,18 @@ bool position_has_row(const struct position *p, uint64_t xid, bool deferred, int
 void position_add(struct position *p, int64_t id);
 /* The same, of an event that the log has. */
 void position_add_logged(struct position *p, int64_t id, int64_t time_us);
+/* The same of either if it is the next one behind all that have been since the marker; else false. */
+static inline bool
+position_add_next(struct position *p, int64_t id, int64_t time_us, bool logged)
+{
+	if (!idset_add_next(&p->since, id))
+		return false;
+	if (logged) {
+		p->last_id = id;
+		p->last_time_us = time_us;
+	}
+	return true;
+}
 
 /*
  * A heartbeat of our own has come by: epoch and seen, where it told them, become the position's base, if

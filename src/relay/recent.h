@@ -10,18 +10,19 @@
 
 #include "relay/event.h"
 
-#define RECENT_TEXT_MAX 117 /* octets; longer ones are not kept */
+#define RECENT_WORDS    14                     /* 128 octets with the rest */
+#define RECENT_TEXT_MAX (RECENT_WORDS * 8 - 1) /* octets; longer ones are not kept */
 
 struct recent_topic {
 	uint64_t unwanted; /* the hub's version as of which nobody wanted it; 0: not known */
 	uint8_t len, type_len, action_len;
-	char text[RECENT_TEXT_MAX];
+	uint64_t words[RECENT_WORDS]; /* the text, eight octets each, zeros behind its end */
 };
 
 /*
- * topic_parse() without wildcards. *recent is what is known of the topic, until the next call; NULL where it
- * is not kept.
+ * Takes a topic without wildcards and the space behind it off a line, as topic_parse() does a text. *recent is
+ * what is known of the topic, until the next call; NULL where it is not kept.
  */
-bool recent_parse(struct slice text, struct topic *topic, struct recent_topic **recent);
+bool recent_take(struct slice *line, struct topic *topic, struct recent_topic **recent);
 
 #endif

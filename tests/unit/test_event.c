@@ -648,22 +648,22 @@ number_is_right(const char *digits, size_t len)
 	return right;
 }
 
-/* Digits are taken eight at a time. */
+/* Digits are taken eight at a time, and the first eight are known if the number before began with them. */
 static void
 test_numbers(void)
 {
 	struct tap_random random = {31415};
+	char digits[24] = "00000000";
 	bool right = true;
 
 	diag("seed 31415");
 	for (int i = 0; right && i < 300000; i++) {
-		char digits[24];
-		size_t len = tap_random(&random, 23);
+		size_t len = tap_random(&random, 23), same = tap_random(&random, 3) == 0 ? 8 : 0;
 
-		for (size_t k = 0; k < len; k++)
+		for (size_t k = same; k < len; k++)
 			digits[k] = (char)(tap_random(&random, 60) == 0 ? 1 + tap_random(&random, 255)
 									: '0' + tap_random(&random, 10));
-		if (len > 18 && tap_random(&random, 2) == 0)
+		if (same == 0 && len > 18 && tap_random(&random, 2) == 0)
 			digits[0] = '9';
 		right = memchr(digits, '\n', len) != NULL || memchr(digits, ' ', len) != NULL ||
 			number_is_right(digits, len);

@@ -11,40 +11,50 @@ same_slice(struct slice a, struct slice b)
 	return a.ptr == b.ptr && a.len == b.len;
 }
 
-/* Does it answer as topic_parse() does? text is a copy that is gone afterwards. */
+/* Does it take the text off, and answer as topic_parse() does? The line is a copy that is gone afterwards. */
 static bool
-is_right(const char *text, struct recent_topic **recent)
+takes(const char *text, const char *behind, struct recent_topic **recent)
 {
-	char *copy = tap_copy(text, strlen(text));
-	struct slice s = {copy, strlen(text)};
+	char whole[2 * EVENT_TOPIC_MAX];
+	size_t len = strlen(text), size = (size_t)snprintf(whole, sizeof(whole), "%s%s", text, behind);
+	char *copy = tap_copy(whole, size);
+	struct slice rest = {copy, size};
 	struct topic got, want;
-	bool valid = topic_parse(s, false, &want);
-	bool right = recent_parse(s, &got, recent) == valid;
+	bool valid = *behind == ' ' && topic_parse((struct slice){copy, len}, false, &want);
+	bool right = recent_take(&rest, &got, recent) == valid;
 
 	if (right && valid)
 		right = same_slice(got.type, want.type) && same_slice(got.action, want.action) &&
-			same_slice(got.key, want.key);
+			same_slice(got.key, want.key) && rest.ptr == copy + len + 1 &&
+			rest.len == size - len - 1;
 	free(copy);
 	return right;
+}
+
+static bool
+is_right(const char *text, struct recent_topic **recent)
+{
+	return takes(text, " {}", recent);
 }
 
 static void
 test_texts(void)
 {
 	static const char *const texts[] = {"a.b.c", "a.b.", "job_events.insert.4711", "ab.c.d", "a.bc.d",
-	    "a.b.cd", "", ".", "..", "a", "a.b", "a..c", ".b.c", "a.b.*", "*.b.c", "a.b.c d", "a.b.%20",
-	    "a.b.%2", "a.b.c.d", "a.b.1234567", "a.b.12345678", "a.b.123456789"};
+	    "a.b.cd", "", ".", "..", "a", "a.b", "a..c", ".b.c", "a.b.*", "*.b.c", "a.b.%20", "a.b.%2",
+	    "a.b.c.d", "a.b.1234567", "a.b.12345678", "a.b.123456789"};
 	struct recent_topic *recent;
 	char longest[EVENT_TOPIC_MAX + 1];
 	bool right = true;
 
 	for (int again = 0; again < 2; again++)
 		for (size_t i = 0; i < ARRAY_LENGTH(texts); i++)
-			if (!is_right(texts[i], &recent)) {
+			if (!is_right(texts[i], &recent) || !takes(texts[i], " ", &recent) ||
+			    !takes(texts[i], "", &recent) || !takes(texts[i], "     {\"a\": 1}  ", &recent)) {
 				diag("\"%s\"", texts[i]);
 				right = false;
 			}
-	ok(right, "topics, and what is none, the first time and the second");
+	ok(right, "topics, and what is none, the first time and the second, whatever stands behind them");
 	for (size_t len = 1; len <= 255; len++) {
 		snprintf(longest, sizeof(longest), "a.b.%0*d", (int)len, 7);
 		right = right && is_right(longest, &recent) && is_right(longest, &recent) &&
