@@ -1,10 +1,10 @@
-"""make profile: what a record and a delivery cost on the way from NOTIFY to the sockets, in instructions, and which
-functions they go to. make profile-figures writes tests/profile/figures anew; test_hot_path.py compares with it.
+"""make profile: what a record and a delivery cost on the way from NOTIFY to the sockets, in instructions and cache lines,
+and which functions they go to. make profile-figures writes tests/profile/figures anew; test_hot_path.py compares with it.
 
 hot_path.py [--figures] [SCENARIO ...]
 
 The program is hot_path.c. It is counted by perf where processor and kernel let it, else, and for the figures always, by
-callgrind, which counts the same each time.
+callgrind, which counts the same each time, and counts the cache lines: what misses a first-level data cache of 32 kB.
 """
 import argparse
 import collections
@@ -26,9 +26,10 @@ SECONDS = 120
 TUNABLES = "glibc.cpu.hwcaps=" + ",".join("-" + name for name in (
     "AVX2", "AVX512F", "AVX512VL", "ERMS", "FSRM", "AVX_Fast_Unaligned_Load", "SSSE3", "SSE4_1", "SSE4_2"))
 
+CACHES = ("--cache-sim=yes", "--I1=32768,8,64", "--D1=32768,8,64", "--LL=8388608,16,64")  # the same on each machine
 HEAD = """\
-# What the hot path costs, in instructions: written by "make profile-figures", compared by test_hot_path.py where the
-# build is this one. Per delivery; of records that nobody wants, per record.
+# What the hot path costs, in instructions and cache lines: written by "make profile-figures", compared by
+# test_hot_path.py where the build is this one. Per delivery; of records that nobody wants, per record.
 build: {build}
 """
 
@@ -37,13 +38,18 @@ class Failure(Exception):
     pass
 
 
-class Profile:
-    """What was counted for one scenario; functions: (name, library) to instructions, without OpenSSL's own."""
+def without_openssl(functions):
+    return {key: n for key, n in functions.items() if not re.match(r"lib(ssl|crypto)\b", key[1])}
 
-    def __init__(self, name, records, deliveries, functions):
+
+class Profile:
+    """What was counted for one scenario, without OpenSSL's own: instructions and lines are of (function, library)."""
+
+    def __init__(self, name, records, deliveries, instructions, lines=None):
         self.name, self.records, self.deliveries = name, records, deliveries
-        self.functions = {key: n for key, n in functions.items() if not re.match(r"lib(ssl|crypto)\b", key[1])}
+        self.functions = without_openssl(instructions)
         self.total = sum(self.functions.values())
+        self.total_lines = None if lines is None else sum(without_openssl(lines).values())
 
     @property
     def unit(self):
@@ -52,6 +58,10 @@ class Profile:
     @property
     def figure(self):
         return self.total / (self.deliveries or self.records)
+
+    @property
+    def lines(self):
+        return self.total_lines / (self.deliveries or self.records)
 
 
 def execute(command, **options):
@@ -82,9 +92,9 @@ def build():
 # ---- callgrind ----
 
 def read_callgrind(path):
-    """Sums a file of callgrind's up: the cost lines of each function itself, not those below calls=."""
-    names, functions = {}, collections.Counter()
-    function = library = ""
+    """Instructions and cache lines of each function itself, without what stands below calls=."""
+    names, instructions, lines = {}, collections.Counter(), collections.Counter()
+    columns, function, library = [], "", ""
     called = False
 
     def name(kind, text):
@@ -105,24 +115,29 @@ def read_callgrind(path):
                 function = given if head == "fn" else function
             elif head == "calls":
                 called = True
+            elif line.startswith("events: "):
+                columns = line.split()[1:]
             elif re.match(r"[-+*0-9]", line):
                 if not called:
-                    functions[function.partition("'")[0], library] += int(line.split()[1])
+                    costs = dict(zip(columns, map(int, line.split()[1:])))  # zeros at the end are left out
+                    key = function.partition("'")[0], library
+                    instructions[key] += costs["Ir"]
+                    lines[key] += costs.get("D1mr", 0) + costs.get("D1mw", 0)
                 called = False
-    return functions
+    return instructions, lines
 
 
 def count_with_callgrind(name):
     with tempfile.TemporaryDirectory() as folder:
         out = os.path.join(folder, "callgrind.out")
         env = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "GLIBC_TUNABLES": TUNABLES}
-        said = execute(["valgrind", "-q", "--tool=callgrind", "--collect-atstart=no", "--toggle-collect=hot_take",
+        said = execute(["valgrind", "-q", "--tool=callgrind", *CACHES, "--collect-atstart=no", "--toggle-collect=hot_take",
                         "--toggle-collect=hot_send", f"--callgrind-out-file={out}", BUILT, name], env=env)
-        functions = read_callgrind(out)
+        instructions, lines = read_callgrind(out)
     records, deliveries = map(int, said.split())
-    if not functions:
+    if not instructions:
         raise Failure(f"callgrind has counted nothing for {name}: hot_take() and hot_send() are not where it looks")
-    return Profile(name, records, deliveries, functions)
+    return Profile(name, records, deliveries, instructions, lines)
 
 
 # ---- perf ----
@@ -162,15 +177,15 @@ def count_with_perf(name, event="instructions:u", period=PERF_PERIOD):
 # ---- figures ----
 
 def read_figures():
-    """The build they are of, and scenario to (instructions, unit)."""
+    """The build they are of, and scenario to (instructions, cache lines, unit)."""
     kept, of = {}, None
     with open(FIGURES) as f:
         for line in f:
             if line.startswith("build: "):
                 of = line[len("build: "):].strip()
             elif line.strip() and not line.startswith("#"):
-                name, instructions, unit = line.split()
-                kept[name] = float(instructions), unit
+                name, instructions, lines, unit = line.split()
+                kept[name] = float(instructions), float(lines), unit
     return of, kept
 
 
@@ -178,13 +193,15 @@ def write_figures(profiles):
     with open(FIGURES, "w") as f:
         f.write(HEAD.format(build=build()))
         for p in profiles:
-            f.write(f"{p.name:<18}{p.figure:>9.1f} {p.unit}\n")
+            f.write(f"{p.name:<18}{p.figure:>9.1f} {p.lines:>7.2f} {p.unit}\n")
 
 
 def show(p, what):
     print(f"\n{p.name}: {what}")
     print(f"  {p.total / p.records:,.1f} instructions a record", end="")
     print(f", {p.total / p.deliveries:,.1f} a delivery" if p.deliveries else "")
+    if p.total_lines is not None:
+        print(f"  {p.lines:.2f} cache lines a {p.unit}")
     for (function, library), n in sorted(p.functions.items(), key=lambda item: -item[1])[:FUNCTIONS_SHOWN]:
         where = "" if library == "hot_path" else f"  ({library})"
         print(f"  {n / (p.deliveries or p.records):>10.1f}  {100 * n / p.total:>4.1f} %  {function}{where}")
