@@ -369,12 +369,19 @@ static const struct auth_queue_ops auth_names_ops = {
 
 /* ---- passwords ---- */
 
+/* Each in turn: one that nobody waits for any more is not to hold up the next. */
+void
+auth_settings_changed(void)
+{
+	if (auth.passwords != NULL)
+		pg_query_pool_set_timeouts(auth.passwords, conf.query_timeout_ms, AUTH_PASSWORD_LOCK_MS);
+}
+
 static void
 auth_on_passwords_state(void *arg, bool up)
 {
-	/* each in turn: one that nobody waits for any more is not to hold up the next */
 	if (up)
-		pg_query_pool_set_timeouts(auth.passwords, conf.query_timeout_ms, AUTH_PASSWORD_LOCK_MS);
+		auth_settings_changed();
 }
 
 static void

@@ -18,6 +18,8 @@ struct credential;
 void auth_init(struct pg_query_pool *pool, const char *conninfo);
 /* No question is under way any more. */
 void auth_free(void);
+/* The settings have been read anew. */
+void auth_settings_changed(void);
 
 enum auth_verdict { AUTH_ACCEPTED, AUTH_REFUSED, AUTH_UNAVAILABLE };
 struct auth_user {

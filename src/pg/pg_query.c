@@ -27,9 +27,10 @@
 #define PG_QUERY_WINDOW   32 /* sent at once; what waits here can still be cancelled for nothing */
 #define PG_QUERY_SENDS    4  /* how often one query may lose its session: it may be what ends it */
 
-/* jit would compute for longer than any of our queries takes */
+/* Planning for jit would take longer than most of our queries do. */
 #define PG_QUERY_TIMEOUTS_SQL                                                                                \
-	"SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false), "         \
+	"SELECT set_config('statement_timeout', $1, false), "                                                \
+	"set_config('lock_timeout', coalesce($2, current_setting('lock_timeout')), false), "                 \
 	"set_config('jit', 'off', false)"
 
 struct pg_query {
@@ -342,7 +343,7 @@ void
 pg_query_pool_set_timeouts(struct pg_query_pool *pool, int64_t statement_ms, int64_t lock_ms)
 {
 	char statement[DECIMAL_MAX + 1] = "", lock[DECIMAL_MAX + 1] = "";
-	const char *params[] = {statement, lock};
+	const char *params[] = {statement, lock_ms > 0 ? lock : NULL};
 
 	if (!pg_query_pool_is_up(pool))
 		return;

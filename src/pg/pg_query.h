@@ -36,13 +36,9 @@ const char *pg_query_pool_error(const struct pg_query_pool *pool);
  * session is made anew by itself. */
 int64_t pg_query_pool_stalled_ms(const struct pg_query_pool *pool);
 /*
- * Bounds, for the session that is up, each of the queries that follow: so long the server may compute, and wait
- * for a lock (0: as long), in ms. That it refuses is logged.
- */
-void pg_query_pool_set_timeouts(struct pg_query_pool *pool, int64_t statement_ms, int64_t lock_ms);
-/*
- * For the session that is up: how long the server may compute, and wait for a lock (0: as long), for one query
- * that follows. They do not outlive the session. That the server refuses is logged.
+ * Bounds each of the queries that are sent from now on, until the session is lost: so long the server may
+ * compute, and wait for a lock (0: as it is set there), in ms. Nothing happens while the session is down. That
+ * the server refuses is logged.
  */
 void pg_query_pool_set_timeouts(struct pg_query_pool *pool, int64_t statement_ms, int64_t lock_ms);
 

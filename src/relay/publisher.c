@@ -443,14 +443,21 @@ publisher_pump(void *arg)
 
 /* ---- the session ---- */
 
+/* A transaction whose clients have given up is not to be committed later; and the next one has time left. */
+void
+publisher_settings_changed(void)
+{
+	if (publisher.pool != NULL)
+		pg_query_pool_set_timeouts(publisher.pool, conf.query_timeout_ms / 2, 0);
+}
+
 static void
 publisher_on_state(void *arg, bool up)
 {
 	metrics[METRIC_PUBLISH_UP] = up;
 	if (!up)
 		return;
-	/* a transaction whose clients have given up is not to be committed later; and the next has time left */
-	pg_query_pool_set_timeouts(publisher.pool, conf.query_timeout_ms / 2, 0);
+	publisher_settings_changed();
 	loop_task_queue(&publisher.pump);
 }
 

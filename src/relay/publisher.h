@@ -42,6 +42,8 @@ void publisher_init(const char *conninfo, const struct publisher_ops *ops);
 void publisher_give_up(void);
 /* The same, and frees what it holds. */
 void publisher_free(void);
+/* The settings have been read anew. */
+void publisher_settings_changed(void);
 
 /*
  * events is JSON that publish_body_check() has passed, len octets, and what it found; it is copied. done is

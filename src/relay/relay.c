@@ -53,7 +53,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#define RELAY_LOCK_TIMEOUT_MS   1000
+#define RELAY_STATEMENT_MS      30000
+#define RELAY_LOCK_MS           1000
 #define RELAY_ENDING_POLL_MS    20
 #define RELAY_TRIM_SECONDS      10
 #define RELAY_SPARE_DESCRIPTORS 64
@@ -133,14 +134,15 @@ relay_on_heartbeat(void *arg, const char *payload, size_t len)
 	heartbeat_receive(payload, len);
 }
 
-/*
- * All clients' questions share the session: none of them may wait for a lock for long, nor compute when nobody
- * waits for it any more.
- */
+/* All clients' questions, and our own, share the session: none of them may wait for a lock, or compute, for
+ * long. */
 static void
 relay_set_timeouts(void)
 {
-	pg_query_pool_set_timeouts(relay.pool, conf.query_timeout_ms, RELAY_LOCK_TIMEOUT_MS);
+	int64_t statement_ms =
+	    conf.query_timeout_ms > RELAY_STATEMENT_MS ? conf.query_timeout_ms : RELAY_STATEMENT_MS;
+
+	pg_query_pool_set_timeouts(relay.pool, statement_ms, RELAY_LOCK_MS);
 }
 
 static void
@@ -291,6 +293,8 @@ relay_on_hangup(evutil_socket_t number, short what, void *arg)
 		log_info(NULL, "settings re-read");
 		auth_cache_forget_all();
 		relay_set_timeouts();
+		publisher_settings_changed();
+		auth_settings_changed();
 		http_server_reload();
 		session_settings_changed();
 	} else {
