@@ -67,7 +67,6 @@ session_release(void *arg)
 	event_free(s->write_event);
 	session_forget_had(s);
 	credential_clear(&s->credential);
-	transport_clear(&s->socket.transport);
 	s->socket.carrier_free(s->socket.carrier);
 	s->magic = 0;
 	free(s->subject);
@@ -102,6 +101,7 @@ session_leave(struct session *s)
 {
 	sendq_clear(&s->queue);
 	session_drop_late(s);
+	transport_clear(&s->socket.transport);
 	loop_task_cancel(&s->flush);
 	event_del(s->read_event);
 	event_del(s->write_event);

@@ -1,8 +1,8 @@
 /*
  * Clients that are too slow. What waits for one is bounded in octets (queue_limit) and in age (queue_age),
  * and what waits for all of them together in octets of memory (queue_memory): blocks that nothing else keeps,
- * each once, and the queues' own arrays. Past a bound a session is closed, or loses what waits for it and is
- * told, as `overflow` says.
+ * each once, the queues' own arrays, and what is encrypted already. Past a bound a session is closed, or
+ * loses what waits for it and is told, as `overflow` says.
  *
  * When queue_memory is passed those go that hold the oldest blocks, for only when all who hold a block are
  * gone it is free. This looks at all sessions, so it makes room for an eighth at once, and is not done again
@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/metrics.h"
+#include "core/transport.h"
 
 #include <stdlib.h>
 
@@ -218,12 +219,13 @@ slow_relieve(void *arg)
 	int64_t limit = conf.queue_memory_bytes, wanted = limit / 8 * 7;
 	double held = metrics[METRIC_QUEUE_MEMORY_BYTES];
 	struct slow_session *list;
-	size_t count, done;
+	size_t count, done = 0;
 
 	if (!slow_memory_is_above(limit))
 		return;
 	list = slow_list(&count);
-	done = slow_let_go(list, count, wanted, slow_let_go_backlog);
+	if (transport_waiting_bytes() < (double)wanted) /* else it would not help */
+		done = slow_let_go(list, count, wanted, slow_let_go_backlog);
 	if (slow_memory_is_above(limit))
 		done += slow_let_go(list, count, wanted, slow_let_go_all);
 	free(list);

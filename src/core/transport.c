@@ -23,6 +23,21 @@ struct transport_record {
 	uint8_t octets[];
 };
 
+static double transport_waiting; /* octets */
+
+void
+transport_count_waiting(double octets)
+{
+	transport_waiting += octets;
+	metrics[METRIC_QUEUE_MEMORY_BYTES] += octets;
+}
+
+double
+transport_waiting_bytes(void)
+{
+	return transport_waiting;
+}
+
 /* The result of an operation of OpenSSL's, in errno's words. */
 static ssize_t
 transport_result(const struct transport *t, int result)
@@ -91,7 +106,7 @@ transport_drop_record(struct transport *t)
 {
 	if (t->record == NULL)
 		return;
-	metrics[METRIC_QUEUE_MEMORY_BYTES] -= (double)t->record->size;
+	transport_count_waiting(-(double)t->record->size);
 	free(t->record);
 	t->record = NULL;
 }
@@ -137,7 +152,7 @@ transport_keep(struct transport *t, const void *octets, size_t len)
 {
 	t->record = mem_alloc(sizeof(*t->record) + len);
 	t->record->len = t->record->size = len;
-	metrics[METRIC_QUEUE_MEMORY_BYTES] += (double)len;
+	transport_count_waiting((double)len);
 	memcpy(t->record->octets, octets, len);
 }
 
@@ -183,4 +198,6 @@ void
 transport_clear(struct transport *t)
 {
 	transport_drop_record(t);
+	if (t->ssl != NULL)
+		(void)BIO_reset(SSL_get_wbio(t->ssl));
 }

@@ -15,9 +15,9 @@ struct transport_record;
 
 /* fd and ssl stay their owner's. */
 struct transport {
-	int fd;                          /* nonblocking */
-	bool reading_writes;             /* the last transport_recv() wants to write first: again when that goes */
-	SSL *ssl;                        /* its handshake is done; NULL: plain */
+	int fd;              /* nonblocking */
+	bool reading_writes; /* the last transport_recv() wants to write first: again when that goes */
+	SSL *ssl;            /* its handshake is done; NULL: plain */
 	struct transport_record *record; /* is on its way out; NULL: none */
 };
 
@@ -31,7 +31,12 @@ ssize_t transport_send(struct transport *transport, const struct iovec *iov, int
 bool transport_flush(struct transport *transport);
 /* Nothing more will be sent (RFC 8446, section 6.1). */
 void transport_end(struct transport *transport);
-/* Releases what waits; not fd and ssl. */
+/* Releases what waits; not fd and ssl. Nothing more can be sent. */
 void transport_clear(struct transport *transport);
+
+/* What transport_send() has taken and waits, of all connections, in octets. It counts in queue_memory. */
+double transport_waiting_bytes(void);
+/* For the BIO of a connection: so much more waits in it. */
+void transport_count_waiting(double octets);
 
 #endif

@@ -5,6 +5,7 @@
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/metrics.h"
+#include "core/transport.h"
 
 #include <errno.h>
 #include <openssl/bio.h>
@@ -172,17 +173,10 @@ tls_socket_send(const struct tls_socket *s, const void *octets, size_t len)
 	return send(s->fd, octets, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-/* What waits for a client, as in the send queues. */
-static void
-tls_socket_count(const struct tls_socket *s, int sign)
-{
-	metrics[METRIC_QUEUE_MEMORY_BYTES] += sign * (double)s->rest_size;
-}
-
 static void
 tls_socket_drop_rest(struct tls_socket *s)
 {
-	tls_socket_count(s, -1);
+	transport_count_waiting(-(double)s->rest_size);
 	free(s->rest);
 	s->rest = NULL;
 	s->rest_len = s->rest_size = 0;
@@ -224,7 +218,7 @@ tls_socket_write(BIO *bio, const char *octets, int len)
 		s->rest_len = (size_t)(n < 0 ? len : len - n);
 		s->rest = mem_alloc(s->rest_len);
 		s->rest_size = s->rest_len;
-		tls_socket_count(s, 1);
+		transport_count_waiting((double)s->rest_size);
 		memcpy(s->rest, octets + len - s->rest_len, s->rest_len);
 	}
 	return len;
@@ -243,9 +237,12 @@ tls_socket_read(BIO *bio, char *buf, int size)
 static long
 tls_socket_control(BIO *bio, int command, long number, void *arg)
 {
-	const struct tls_socket *s = BIO_get_data(bio);
+	struct tls_socket *s = BIO_get_data(bio);
 
 	switch (command) {
+	case BIO_CTRL_RESET:
+		tls_socket_drop_rest(s);
+		return 1;
 	case BIO_C_GET_FD:
 		return s->former_fd;
 	case BIO_CTRL_EOF:

@@ -229,6 +229,34 @@ def test_a_client_that_takes_nothing_is_given_up_after_the_write_timeout():
         assert node.metric("pgrelay_queue_memory_bytes") == before, "what was encrypted for it still counts"
 
 
+def test_what_is_encrypted_counts_in_queue_memory_and_goes_with_its_connection():
+    """An event at a time, until one does not fit into the sockets any more: it waits encrypted, and in no queue."""
+    with TlsNode(queue_memory="1MB", queue_limit="64MB", queue_age="0s", write_timeout="10min") as node:
+        stalled = {key: [secure(node, receive_buffer=4096).join(demo=[key]) for _ in range(10)] for key in (1, 2)}
+        good = secure(node).join(demo=[1, 2])
+        held = idle = node.metric("pgrelay_queue_memory_bytes")
+
+        def flood_until(key, condition):
+            for _ in range(5000):
+                if condition():
+                    return
+                flood(1, 6000, key)
+                assert good.json()["n"] == 1
+            raise AssertionError("the sockets take everything")
+
+        for key in stalled:
+            flood_until(key, lambda: node.metric("pgrelay_queue_memory_bytes") > held)
+            assert node.metric("pgrelay_queued_bytes") == 0, "it waits in a queue"
+            held = node.metric("pgrelay_queue_memory_bytes")
+        flood_until(1, lambda: node.metric("pgrelay_sessions_closed_slow_total"))
+        assert 1 <= node.metric("pgrelay_sessions_closed_slow_total") <= 10, "others go than those who are furthest behind"
+        assert node.metric("pgrelay_queue_memory_bytes") <= 1 << 20
+        for client in stalled[1] + stalled[2]:
+            client.close()
+        eventually(lambda: node.metric("pgrelay_sessions") == 1, what="they are gone")
+        assert node.metric("pgrelay_queue_memory_bytes") <= idle
+
+
 def test_pings_over_tls():
     with TlsNode(ping_interval="200ms", ping_timeout=f"{seconds(1)}s") as node:
         client = secure(node).join(demo=[1])

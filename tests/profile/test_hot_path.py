@@ -35,7 +35,7 @@ def compare(tap, p, kept):
 
 
 def compare_figure(tap, p, what, is_now, was, slack):
-    change = is_now / was - 1
+    change = is_now / was - 1 if was > 0 else 0
     notes = []
     if is_now > was * (1 + SLACK) + slack:
         notes = [f"{p.name} costs {100 * change:.1f} % more than the {was:,.2f} {what} in tests/profile/figures, which is more "
