@@ -359,8 +359,9 @@ def test_a_herd_is_served_in_order_and_holds_up_nobody():
             assert [v.user for v in herd.visitors] == ids
             assert all(v.joined == [f"own-{n + 1}"] for n, v in enumerate(herd.visitors))
             assert seen["events"] >= 2 and seen["pending"] > 0, seen
-            overtaken = max(abs(v.served - v.asked) for v in herd.visitors)
-            assert overtaken < count / 4, f"one was served {overtaken} places from its own"
+            # the order in which sockets become readable is the kernel's: a few may get ahead, but nobody falls far behind
+            overtaken = max(v.served - v.asked for v in herd.visitors)
+            assert overtaken < count / 4, f"one was served {overtaken} places behind its own"
         assert node.metric("pgrelay_auth_queries_total") < count
 
 
