@@ -20,15 +20,6 @@ hash_mix(uint64_t h, uint64_t v)
 }
 
 static inline uint64_t
-hash_load_eight(const char *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
-
-static inline uint64_t
 hash_load_four(const char *p)
 {
 	uint32_t v;
@@ -42,7 +33,7 @@ static inline uint64_t
 hash_load_end(struct slice s)
 {
 	if (s.len >= 8)
-		return hash_load_eight(s.ptr + s.len - 8);
+		return slice_load_eight(s.ptr + s.len - 8);
 	if (s.len >= 4)
 		return hash_load_four(s.ptr) | hash_load_four(s.ptr + s.len - 4) << 32;
 	if (s.len > 0)
@@ -57,7 +48,7 @@ hash_octets(struct slice s, uint64_t seed)
 	uint64_t h = seed + s.len * UINT64_C(0x9e3779b97f4a7c15);
 
 	for (size_t at = 0; at + 8 < s.len; at += 8)
-		h = hash_mix(h, hash_load_eight(s.ptr + at));
+		h = hash_mix(h, slice_load_eight(s.ptr + at));
 	return hash_mix(h, hash_load_end(s));
 }
 

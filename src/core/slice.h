@@ -2,6 +2,7 @@
 #ifndef PGRELAY_CORE_SLICE_H
 #define PGRELAY_CORE_SLICE_H
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,6 +13,16 @@ struct slice {
 	const char *ptr;
 	size_t len;
 };
+
+/* The eight octets that p begins with, the first in the lowest. */
+static inline uint64_t
+slice_load_eight(const char *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return le64toh(v);
+}
 
 /* Cuts s at the first c: head gets what stands before it. False when there is none. */
 static inline bool

@@ -4,7 +4,6 @@
 #include "relay/event.h"
 #include "relay/recent.h"
 
-#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -186,15 +185,6 @@ topic_matches(const struct topic *pattern, const struct topic *topic)
 	       topic_part_matches(pattern->key, topic->key);
 }
 
-static inline uint64_t
-record_load_eight(const char *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return le64toh(v);
-}
-
 /* The number that eight digits make: neighbours are joined into pairs, these into fours, these into the
  * number. */
 static inline uint64_t
@@ -228,7 +218,7 @@ static struct {
 static inline size_t
 record_take_eights(const char *p, struct record_eight *last, uint64_t *n)
 {
-	uint64_t v = record_load_eight(p);
+	uint64_t v = slice_load_eight(p);
 
 	if (v != last->octets) {
 		if (!record_are_digits(v))
@@ -236,7 +226,7 @@ record_take_eights(const char *p, struct record_eight *last, uint64_t *n)
 		*last = (struct record_eight){v, record_join_eight(v)};
 	}
 	*n = last->number;
-	v = record_load_eight(p + 8);
+	v = slice_load_eight(p + 8);
 	if (!record_are_digits(v))
 		return 8;
 	*n = *n * 100000000 + record_join_eight(v);

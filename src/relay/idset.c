@@ -46,11 +46,6 @@ idset_add(struct idset *set, int64_t first, int64_t last)
 	size_t at, end;
 	struct idset_range *r;
 
-	/* mostly it is the next one */
-	if (set->count > 0 && set->ranges[set->count - 1].last == first - 1) {
-		set->ranges[set->count - 1].last = last;
-		return;
-	}
 	at = end = idset_find(set, first);
 	if (at == set->count || set->ranges[at].first > last + 1) {
 		idset_insert(set, at, (struct idset_range){first, last});

@@ -20,14 +20,14 @@ struct idset {
 
 /* A zeroed set is empty. Ids are positive. */
 void idset_add(struct idset *set, int64_t first, int64_t last);
-/* Adds id if it is the next one behind them all, as it mostly is; else false. */
-static inline bool
-idset_add_next(struct idset *set, int64_t id)
+/* The same of one; mostly it is the next one behind them all. */
+static inline void
+idset_add_one(struct idset *set, int64_t id)
 {
-	if (set->count == 0 || set->ranges[set->count - 1].last != id - 1)
-		return false;
-	set->ranges[set->count - 1].last = id;
-	return true;
+	if (set->count > 0 && set->ranges[set->count - 1].last == id - 1)
+		set->ranges[set->count - 1].last = id;
+	else
+		idset_add(set, id, id);
 }
 
 void idset_add_set(struct idset *set, const struct idset *other);

@@ -59,20 +59,6 @@ position_has_row(const struct position *p, uint64_t xid, bool deferred, int64_t 
 	return snapshot_sees(s, xid) || position_has(p, id);
 }
 
-void
-position_add(struct position *p, int64_t id)
-{
-	idset_add(&p->since, id, id);
-}
-
-void
-position_add_logged(struct position *p, int64_t id, int64_t time_us)
-{
-	position_add(p, id);
-	p->last_id = id;
-	p->last_time_us = time_us;
-}
-
 struct position_place
 position_place(const struct position *p)
 {
@@ -80,12 +66,6 @@ position_place(const struct position *p)
 
 	return (struct position_place){
 	    ranges, ranges > 0 ? p->since.ranges[ranges - 1].last : 0, p->last_id, p->last_time_us};
-}
-
-bool
-position_is_behind(const struct position *p, int64_t id)
-{
-	return p->since.count == 0 || id > p->since.ranges[p->since.count - 1].last;
 }
 
 static void

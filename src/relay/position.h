@@ -45,20 +45,19 @@ bool position_has(const struct position *p, int64_t id);
 /* Has it been, as far as a row of the log tells? */
 bool position_has_row(const struct position *p, uint64_t xid, bool deferred, int64_t id);
 /* It is delivered. */
-void position_add(struct position *p, int64_t id);
-/* The same, of an event that the log has. */
-void position_add_logged(struct position *p, int64_t id, int64_t time_us);
-/* The same of either if it is the next one behind all that have been since the marker; else false. */
-static inline bool
-position_add_next(struct position *p, int64_t id, int64_t time_us, bool logged)
+static inline void
+position_add(struct position *p, int64_t id)
 {
-	if (!idset_add_next(&p->since, id))
-		return false;
-	if (logged) {
-		p->last_id = id;
-		p->last_time_us = time_us;
-	}
-	return true;
+	idset_add_one(&p->since, id);
+}
+
+/* The same, of an event that the log has. */
+static inline void
+position_add_logged(struct position *p, int64_t id, int64_t time_us)
+{
+	position_add(p, id);
+	p->last_id = id;
+	p->last_time_us = time_us;
 }
 
 /*
@@ -82,7 +81,11 @@ struct position_place {
 	int64_t last_id, last_time_us;
 };
 struct position_place position_place(const struct position *p);
-bool position_is_behind(const struct position *p, int64_t id);
+static inline bool
+position_is_behind(const struct position *p, int64_t id)
+{
+	return p->since.count == 0 || id > p->since.ranges[p->since.count - 1].last;
+}
 
 /* Writes the cursor and a NUL, at most POSITION_TEXT_MAX octets, and returns its length; 0 when there is none
  * now, or it does not fit. */

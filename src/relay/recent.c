@@ -8,7 +8,6 @@
 #include "relay/recent.h"
 #include "core/hash.h"
 
-#include <endian.h>
 #include <string.h>
 
 #define RECENT_PAIRS 4096 /* a power of two; of 256 octets each */
@@ -27,15 +26,6 @@ struct recent_text {
 	uint64_t hash;
 };
 
-static inline uint64_t
-recent_load(const char *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return le64toh(v);
-}
-
 /* The eight octets from there on; zeros behind the end. */
 static inline uint64_t
 recent_load_within(struct slice s, size_t at)
@@ -43,7 +33,7 @@ recent_load_within(struct slice s, size_t at)
 	uint64_t v = 0;
 
 	if (s.len - at >= 8)
-		return recent_load(s.ptr + at);
+		return slice_load_eight(s.ptr + at);
 	memcpy(&v, s.ptr + at, s.len - at);
 	return le64toh(v);
 }
@@ -87,7 +77,7 @@ recent_is(const struct recent_topic *r, const struct recent_text *text)
 	if (r->len != text->len)
 		return false;
 	for (size_t i = 0; i < words; i++)
-		if (r->words[i] != recent_load(text->ptr + 8 * i))
+		if (r->words[i] != slice_load_eight(text->ptr + 8 * i))
 			return false;
 	return r->words[words] == text->end;
 }
@@ -123,7 +113,7 @@ recent_keep(struct recent_pair *pair, const struct recent_text *text, const stru
 	r->type_len = (uint8_t)topic->type.len;
 	r->action_len = (uint8_t)topic->action.len;
 	for (size_t i = 0; i < words; i++)
-		r->words[i] = recent_load(text->ptr + 8 * i);
+		r->words[i] = slice_load_eight(text->ptr + 8 * i);
 	r->words[words] = text->end;
 	return r;
 }

@@ -94,9 +94,11 @@ static void stream_enter(enum stream_state state);
 /* ---- records ---- */
 
 static void
-stream_add(const struct record *r)
+stream_take_event(const struct record *r)
 {
-	if (position_add_next(&stream.position, r->id, r->time_us, r->logged))
+	if (stream.xid != 0 && snapshot_sees(&stream.skip, stream.xid))
+		return;
+	if (stream.overlap && position_has(&stream.position, r->id))
 		return;
 	if (!position_is_behind(&stream.position, r->id))
 		dispatch_flush(); /* the places of those before it would not be found any more */
@@ -104,16 +106,6 @@ stream_add(const struct record *r)
 		position_add_logged(&stream.position, r->id, r->time_us);
 	else
 		position_add(&stream.position, r->id);
-}
-
-static void
-stream_take_event(const struct record *r)
-{
-	if (stream.xid != 0 && snapshot_sees(&stream.skip, stream.xid))
-		return;
-	if (stream.overlap && position_has(&stream.position, r->id))
-		return;
-	stream_add(r);
 	stream.version++;
 	dispatch_event(r, stream.xid, &stream.position);
 }
