@@ -23,7 +23,6 @@
 #include "core/metrics.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <openssl/evp.h>
 #include <openssl/sha.h>
 #include <stddef.h>
