@@ -171,11 +171,15 @@ def free_port():
 
 # ---- processes ----
 
+# A background job of a shell, or nohup's, ignores some of these, and would hand that on; a handler is not inherited.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
+
 
 def die_with_parent():
     """Should this test be killed, what it started goes too (Linux: PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background job of a shell ignores it, and hands that on
 
 
 class Process:

@@ -248,9 +248,9 @@ def test_a_change_makes_forgotten_at_once():
         assert status(node, user.token) == 401
 
 
-def remembered_and_gone(node):
-    """The token of a user who is remembered, but not in the database any more, of which nothing tells the node."""
-    user = site.user("own.*.1")
+def remembered_and_gone(node, user):
+    """The token of a user who is remembered, but not in the database any more, of which nothing tells the node. The user is older than the
+    node: the news of a new one, which may come behind the first answer, would make it forgotten."""
     assert status(node, user.token) == 101
     silently(f"DELETE FROM pgrelay.token WHERE user_id = {user.id}")
     assert status(node, user.token) == 101, "it was not remembered at all"
@@ -258,8 +258,9 @@ def remembered_and_gone(node):
 
 
 def test_all_is_forgotten_when_the_listen_session_is_lost():
+    user = site.user("own.*.1")
     with Node(**LONG) as node:
-        token = remembered_and_gone(node)
+        token = remembered_and_gone(node, user)
         site.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'node'")
         eventually(lambda: status(node, token) == 401)
         node.wait_ready()
@@ -267,8 +268,9 @@ def test_all_is_forgotten_when_the_listen_session_is_lost():
 
 
 def test_all_is_forgotten_on_sighup():
+    user = site.user("own.*.1")
     with Node(**LONG) as node:
-        token = remembered_and_gone(node)
+        token = remembered_and_gone(node, user)
         node.process.signal(signal.SIGHUP)
         eventually(lambda: status(node, token) == 401)
 
