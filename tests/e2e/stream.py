@@ -31,11 +31,13 @@ class Stream:
     """A GET of /events. The attributes status, headers and (of a refusal) body tell the answer."""
 
     def __init__(self, port, groups=None, token=None, cursor=None, last_event_id=None, headers=(), version="1.1",
-                 path="/events", timeout=20, receive_buffer=None, host="127.0.0.1"):
+                 path="/events", timeout=20, receive_buffer=None, host="127.0.0.1", source=None):
         self.port = port
         self.socket = socket.socket()
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source is not None:
+            self.socket.bind((source, 0))
         self.socket.settimeout(timeout)
         self.timeout = timeout
         self.socket.connect((host, port))

@@ -86,6 +86,7 @@ def test_deferred_events_arrive_in_one_order():
     with deferred(), Node(**FAST) as node, Load(6, 5000) as load, Crowd() as crowd, Reference() as reference:
         load.add(2, 200, hold=lambda dice: dice.choice((0, 0.05, 0.3)))
         audience(crowd, load, node)
+        announcer(node)
         load.start().wait_for(12000)
         load.stop()
         total = crowd.check(load, reference=reference)
@@ -233,7 +234,7 @@ def test_the_announcer_is_stopped_and_wakes_up():
         start = time.monotonic()
         first.process.signal(signal.SIGSTOP)
         try:
-            takes_over(second, start)
+            takes_over(second, start, within=4)
             assert "stood still" in second.log, second.log
             load.wait_for(1500)
         finally:
@@ -251,7 +252,7 @@ def test_the_announcers_network_is_cut():
             audience(crowd, load, one, two)
             load.start().wait_for(1500)
             with barrier.cut():
-                takes_over(two, time.monotonic())
+                takes_over(two, time.monotonic(), within=4)
                 load.wait_for(1500)
                 pass_time(seconds(1))
             load.wait_for(1500)

@@ -251,12 +251,12 @@ def test_answers_that_are_no_http_are_503():
 
 def test_an_application_that_hangs_is_503_after_query_timeout():
     user = site.user("*.*.*")
-    with at_an_application(query_timeout="300ms") as (application, node):
+    with at_an_application(query_timeout=f"{seconds(1)}s") as (application, node):
         cookies = application.log_in(user.name)
         application.answer = application.hang
         began = time.monotonic()
         assert enter(node, cookies) == 503
-        assert 0.25 < time.monotonic() - began < seconds(5)
+        assert 0.9 * seconds(1) < time.monotonic() - began < seconds(5)
         application.answer = application.tell
         assert enter(node, cookies) == user.id
 
@@ -393,7 +393,7 @@ def test_a_logout_is_noticed_within_auth_url_recheck():
         application.log_out(goes)
         began = time.monotonic()
         assert gone.wait_closed() == 1008
-        assert time.monotonic() - began < seconds(1.6)
+        assert time.monotonic() - began < seconds(3)
         left.assert_alive()
 
 

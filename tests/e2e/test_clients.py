@@ -279,7 +279,7 @@ def test_awxkit_s_way_of_joining_a_job_as_soon_as_it_is_pending():
 def test_pgrelay_watch():
     job = site.job()
     watch = site.start("watch", f"job_events-{job}", "--until-finished", "--url", site.node.url(), "--token", site.all_seeing.token)
-    eventually(lambda: site.node.metric("pgrelay_sessions") == 1, what="watch is connected")
+    watch.wait_for("following ", stream="err")
     site.pgrelay("run", "--quiet", "--job", job, "--", *COMMAND, user="writer")
     assert watch.wait() == 0, watch.describe()
     assert watch.out.splitlines() == LINES, watch.describe()

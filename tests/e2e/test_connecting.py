@@ -145,7 +145,7 @@ def test_rights_that_are_not_told_in_time_are_asked_for_again():
     """Those that have gone out, and those that still wait behind them."""
     _, tokens = users("patient", 60)
     function, open_gate = shut_gate("gated_rights")
-    with Node(authorize_function=function, query_timeout="1s", **OFF) as node, Herd(node, tokens) as herd:
+    with Node(authorize_function=function, query_timeout=f"{seconds(1)}s", **OFF) as node, Herd(node, tokens) as herd:
         ask_when_in(herd)
         herd.wait(lambda v: v.errors and "cannot be asked" in v.errors[-1])
         assert node.metric("pgrelay_auth_pending") == 0

@@ -51,8 +51,13 @@ def address(client):
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def connect(node, user):
+    """From a port that no other connection has: without a bind() two towards different nodes may be given the same."""
+    return node.connect(user, source="127.0.0.1")
+
+
 def follow(node, user, groups="jobs-status_changed"):
-    client = Stream(node.port, groups, user.token, timeout=seconds(20))
+    client = Stream(node.port, groups, user.token, timeout=seconds(20), source="127.0.0.1")
     site.clients.append(client)
     assert client.status == 200, (client.status, client.body)
     client.groups()
@@ -101,7 +106,7 @@ def test_any_node_lists_the_connections_of_all():
         operator = site.user("connections.list.*")
         bob, ann = site.user("*.*.*"), site.user("*.*.*")
         assert ask(nodes[0], operator) == [], "links are none"
-        clients = [nodes[0].connect(bob), nodes[2].connect(ann), follow(nodes[1], bob)]
+        clients = [connect(nodes[0], bob), connect(nodes[2], ann), follow(nodes[1], bob)]
         relay = nodes[0].dial("/websocket/relay/", [("secret", make_header(nonce=str(int(time.time()))))])
         assert relay.status == 101, "AWX's relays are none, either"
         for node in nodes:
@@ -128,11 +133,11 @@ def test_filters_order_and_pages_go_over_all_nodes():
     with cluster(2) as nodes:
         operator = site.user("connections.list.*")
         users = [site.user("*.*.*") for _ in range(2)]
-        clients = [nodes[n % 2].connect(users[n // 2 % 2]) for n in range(8)] + [follow(nodes[1], users[0])]
+        clients = [connect(nodes[n % 2], users[n // 2 % 2]) for n in range(8)] + [follow(nodes[1], users[0])]
         everything = wait_listed(nodes[0], operator, clients)
         numbers = [int(a.rpartition(":")[2]) for a in addresses(everything)]
         assert numbers == sorted(numbers), "without an order by address"
-        by_time = sorted(everything, key=lambda c: c["CreateTime"])
+        by_time = sorted(everything, key=lambda c: c["CreateTime"].rstrip("Z"))  # zeros at the end are left out
 
         def query(**parameters):
             return ask(nodes[0], operator, f"{PATH}?{urllib.parse.urlencode(parameters)}")
@@ -172,7 +177,7 @@ def test_what_is_asked_wrongly_is_400():
 def test_only_what_is_granted_is_seen():
     with cluster(2) as nodes:
         bob, ann = site.user("*.*.*"), site.user("*.*.*")
-        clients = [nodes[0].connect(bob), nodes[1].connect(bob), nodes[1].connect(ann)]
+        clients = [connect(nodes[0], bob), connect(nodes[1], bob), connect(nodes[1], ann)]
         some = site.user(f"connections.list.user:{bob.name}", "connections.list.runner:none", "connections.create.*")
         wait_listed(nodes[0], some, clients[:2])
         assert ask(nodes[0], some, f"{PATH}?Principal=user:{ann.name}") == []
@@ -191,7 +196,7 @@ def test_only_what_is_granted_is_seen():
 def test_a_user_with_many_grants():
     with cluster(2) as nodes:
         bob = site.user("*.*.*")
-        clients = [nodes[1].connect(bob)]
+        clients = [connect(nodes[1], bob)]
         many = site.user(f"connections.list.user:{bob.name}")
         grants = "INSERT INTO pgrelay.grants (user_id, pattern) SELECT {}, 'connections.list.user:' || n || repeat('x', {}) FROM generate_series(1, {}) n"
         site.sql(grants.format(many.id, 40, 5000))
@@ -225,7 +230,7 @@ def test_a_machine_s_connections():
         runner = User(f"runner:{uuid}", site.token(f"runner:{uuid}"))
         other = site.user("*.*.*")
         operator = site.user("connections.list.*")
-        clients = [nodes[1].connect(runner), nodes[0].connect(runner), nodes[0].connect(other)]
+        clients = [connect(nodes[1], runner), connect(nodes[0], runner), connect(nodes[0], other)]
         wait_listed(nodes[0], operator, clients)
         for kind in ("machines", "clusters", "resource_brokers"):
             found = ask(nodes[0], operator, f"/api/v3/{kind}/{uuid}/connections")
@@ -244,7 +249,7 @@ def test_a_connection_is_closed_wherever_it_is():
     with cluster(3) as nodes:
         bob = site.user("*.*.*")
         operator = may_publish(site.user("connections.list.*"), "connections.delete.*")
-        clients = [node.connect(bob) for node in nodes]
+        clients = [connect(node, bob) for node in nodes]
         stream = follow(nodes[2], bob)
         wait_listed(nodes[0], operator, [*clients, stream])
         for client in (clients[2], clients[0]):
@@ -262,7 +267,7 @@ def test_a_connection_is_closed_wherever_it_is():
 def test_who_may_close():
     with cluster(2) as nodes:
         bob, ann = site.user("*.*.*"), site.user("*.*.*")
-        clients = [nodes[1].connect(bob), nodes[1].connect(ann)]
+        clients = [connect(nodes[1], bob), connect(nodes[1], ann)]
         seer = site.user("connections.*.*")
         wait_listed(nodes[0], seer, clients)
         assert "connections.delete" in refused(nodes[0], seer, 403, one(address(clients[0])), "DELETE")
@@ -300,7 +305,7 @@ def test_ipv6_in_brackets():
         wait_linked([first, second])
         bob = site.user("*.*.*")
         operator = may_publish(site.user("connections.list.*"), "connections.delete.*")
-        old = first.connect(bob)
+        old = connect(first, bob)
         client = Client6(port)
         client.upgrade(f"/websocket/?token={bob.token}")
         assert client.status == 101
@@ -324,13 +329,13 @@ def test_a_node_that_hangs_costs_one_second():
     with cluster(3) as nodes:
         bob = site.user("*.*.*")
         operator = may_publish(site.user("connections.list.*"), "connections.delete.*")
-        clients = [node.connect(bob) for node in nodes]
+        clients = [connect(node, bob) for node in nodes]
         wait_listed(nodes[0], operator, clients)
         with stopped(nodes[1]):
             began = time.monotonic()
             assert sorted(addresses(ask(nodes[0], operator))) == sorted(map(address, (clients[0], clients[2])))
             took = time.monotonic() - began
-            assert 0.9 < took < seconds(2), took
+            assert 0.9 < took < 1 + seconds(3), took
             refused(nodes[0], operator, 404, one(address(clients[1])), "DELETE")
         wait_listed(nodes[0], operator, clients)
 
@@ -339,7 +344,7 @@ def test_who_asks_may_hang_up_or_the_node_may_end_meanwhile():
     with cluster(2) as nodes:
         bob = site.user("*.*.*")
         operator = may_publish(site.user("connections.list.*"), "connections.delete.*")
-        client, far = nodes[0].connect(bob), nodes[1].connect(bob)
+        client, far = connect(nodes[0], bob), connect(nodes[1], bob)
         wait_listed(nodes[0], operator, [client, far])
 
         def begin(method, path):
@@ -370,8 +375,8 @@ def test_a_node_that_ends_meanwhile_is_left_out():
     with cluster(2) as nodes:
         bob = site.user("*.*.*")
         operator = site.user("connections.list.*")
-        client = nodes[0].connect(bob)
-        nodes[1].connect(bob)
+        client = connect(nodes[0], bob)
+        connect(nodes[1], bob)
         with stopped(nodes[1]):
             nodes[1].process.kill()
         wait_listed(nodes[0], operator, [client])
@@ -384,7 +389,7 @@ def test_without_a_secret_a_node_lists_its_own():
         operator = may_publish(site.user("connections.list.*"), "connections.delete.*")
         for node in (first, second):
             node.wait_ready()
-        mine, other = first.connect(bob), second.connect(bob)
+        mine, other = connect(first, bob), connect(second, bob)
         wait_listed(first, operator, [mine])
         wait_listed(second, operator, [other])
         refused(first, operator, 404, one(address(other)), "DELETE")
@@ -412,7 +417,7 @@ def test_what_a_node_answers_to_another():
         node.wait_ready()
         link = player.dial(node).open("n0")
         bob = site.user("*.*.*")
-        clients = [node.connect(bob) for _ in range(3)]
+        clients = [connect(node, bob) for _ in range(3)]
         link.send_words("ask", 1, "connections", "limit=2", "*")
         lines = answer(link, 1)[0].splitlines()
         assert [line.split(" ")[4:] for line in lines] == [
@@ -557,7 +562,7 @@ def test_who_comes_and_goes_is_told_on_all_nodes():
         bob = site.user("*.*.*")
         listener = listen(nodes[1])
         watcher = drp.watcher(None, f"connections.*.user:{bob.name}", node=nodes[1])
-        client, stream = nodes[0].connect(bob), follow(nodes[0], bob)
+        client, stream = connect(nodes[0], bob), follow(nodes[0], bob)
         for other, kind in ((client, "websocket"), (stream, "api")):
             action, connection = next_change(listener, bob)
             assert action == "create" and connection["RemoteAddr"] == address(other) and connection["Type"] == kind, connection

@@ -3,7 +3,7 @@
 import concurrent.futures
 
 import drp
-from harness import Node, eventually, main, quote, site
+from harness import Node, eventually, main, quote, seconds, site
 
 PATHS = ("/websocket/", "/websocket", "/api/websocket/", "/api/websocket")
 
@@ -386,7 +386,7 @@ def test_the_rights_of_a_session_with_a_password_follow_the_user():
 def test_a_password_that_takes_its_time_holds_up_no_token():
     counted("slow_password", f"""{USER_ROW} AS $$BEGIN PERFORM pg_sleep(60); END$$""", "name text, password text")
     user = site.user("*.*.*")
-    with Node(authenticate_password_function="public.slow_password", query_timeout="1s") as node:
+    with Node(authenticate_password_function="public.slow_password", query_timeout=f"{seconds(3)}s") as node:
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             slow = pool.submit(lambda: drp.dial(node, drp.basic("anybody", "long-winded")).status)
             eventually(lambda: site.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgrelay password' AND state = 'active'") == "1",

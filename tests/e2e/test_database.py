@@ -4,7 +4,7 @@ import os
 import re
 import signal
 
-from harness import Node, SqlError, eventually, main, patience, site
+from harness import Node, SqlError, eventually, main, patience, seconds, site
 from wire import CLOSE, WebSocket, close_payload
 
 FAST = {"backoff_max": "500ms", "probe_interval": "200ms"}
@@ -124,7 +124,7 @@ def test_a_question_during_the_outage_is_answered_when_it_is_over():
 
 
 def test_a_question_that_cannot_be_asked_in_time_changes_nothing_in_silence():
-    with Node(query_timeout="300ms", **FAST) as node:
+    with Node(query_timeout=f"{seconds(1)}s", **FAST) as node:
         client = follow(node, 1)
         stop_database()
         eventually(lambda: is_unready(node))

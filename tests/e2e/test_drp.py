@@ -139,7 +139,7 @@ def test_a_token_that_has_expired_or_was_revoked_is_403():
 
 
 def test_what_cannot_be_asked_is_503():
-    with serve(max_sessions=1, query_timeout="500ms") as node:
+    with serve(max_sessions=1, query_timeout=f"{seconds(1)}s") as node:
         served = connect(node, cast.user)
         full = dial(node, bearer(cast.user))
         assert full.status == 503 and json.loads(full.body)["Code"] == 503 and "retry-after" in full.headers, (full.status, full.headers, full.body)
@@ -480,7 +480,7 @@ def test_what_is_committed_after_the_acknowledgement_is_seen():
 
 
 def test_while_the_database_cannot_be_asked_the_acknowledgement_waits():
-    with serve(query_timeout="500ms", probe_interval="200ms") as node:
+    with serve(query_timeout=f"{seconds(1)}s", probe_interval="200ms") as node:
         client = connect(node, site.all_seeing).register("machines.*.u1")
         with kept_out():
             client.command("register", "machines.*.u2")
@@ -496,7 +496,7 @@ def test_while_the_database_cannot_be_asked_the_acknowledgement_waits():
 
 def test_commands_that_wait_take_little_memory():
     """What comes while a question is under way waits in the socket, but for a little."""
-    with serve(query_timeout="500ms", probe_interval="200ms") as node:
+    with serve(query_timeout=f"{seconds(1)}s", probe_interval="200ms") as node:
         client = connect(node, site.all_seeing)
         pattern, count = "machines.update." + "x" * 240, 30000
         before = resident_bytes(node.pid)
