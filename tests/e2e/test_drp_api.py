@@ -527,7 +527,7 @@ def test_all_this_is_there_with_tls_too():
 
 def test_while_the_database_cannot_be_asked_it_is_503():
     user = bob()
-    with site.serve(query_timeout="1s") as node:
+    with site.serve(query_timeout=f"{seconds(1)}s") as node:
         assert ask(INFO, bearer(user), node=node).status == 200
         site.drop_sessions()
         site.pg.stop()

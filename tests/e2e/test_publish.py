@@ -517,7 +517,7 @@ def test_requests_wait_for_the_database():
 
 def test_without_a_database_it_is_503():
     user = publisher()
-    with site.serve(query_timeout="500ms") as node:
+    with site.serve(query_timeout=f"{seconds(1)}s") as node:
         poster = Poster(user.token, node)
         poster(event()).ids
         site.drop_sessions()
@@ -549,7 +549,7 @@ def test_a_session_lost_under_way_is_told():
 
 def test_a_transaction_that_takes_too_long_is_given_up():
     user = publisher()
-    with site.serve(query_timeout="700ms") as node:
+    with site.serve(query_timeout=f"{seconds(1)}s") as node:
         before = logged()
         poster = Poster(user.token, node)
         with Held() as held:
@@ -718,7 +718,7 @@ def test_big_bodies_wait_for_room():
 
 def test_who_finds_no_room_is_told():
     user = publisher()
-    with site.serve(max_publish_bytes="100kB", query_timeout="500ms") as node:
+    with site.serve(max_publish_bytes="100kB", query_timeout=f"{seconds(1)}s") as node:
         for one in (publisher(), publisher()):
             flood(node, 2, f"Authorization: Bearer {one.token}\r\n", b"", 100000)
         eventually(lambda: node.metric("pgrelay_bodies_bytes") == 400000)
@@ -729,7 +729,7 @@ def test_who_finds_no_room_is_told():
 
 def test_a_body_that_does_not_come_is_not_waited_for():
     user = publisher()
-    with site.serve(max_publish_bytes="100kB", handshake_timeout="1s") as node:
+    with site.serve(max_publish_bytes="100kB", handshake_timeout=f"{seconds(1)}s") as node:
         flood(node, 2, f"Authorization: Bearer {user.token}\r\n", b"", 100000)
         eventually(lambda: node.metric("pgrelay_bodies_bytes") == 200000)
         eventually(lambda: node.metric("pgrelay_bodies_bytes") == 0)
@@ -737,7 +737,7 @@ def test_a_body_that_does_not_come_is_not_waited_for():
 
 def test_nor_one_that_comes_by_drops():
     user = publisher()
-    with site.serve(max_publish_bytes="100kB", handshake_timeout="1s") as node:
+    with site.serve(max_publish_bytes="100kB", handshake_timeout=f"{seconds(1)}s") as node:
         slow, = flood(node, 1, f"Authorization: Bearer {user.token}\r\n", b"", 100000)
         eventually(lambda: node.metric("pgrelay_bodies_bytes") == 100000)
 

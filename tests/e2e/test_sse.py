@@ -345,7 +345,7 @@ def test_more_than_max_sessions_are_503():
 
 
 def test_without_the_database_it_is_503():
-    with Node(query_timeout="300ms") as node:
+    with Node(query_timeout=f"{seconds(1)}s") as node:
         site.drop_sessions()
         site.pg.stop()
         try:
