@@ -70,7 +70,7 @@ def test_events_that_do_not_come_are_told():
     with harness.Node() as node:
         client = subprocess.run(
             [os.path.join(harness.TOP_BUILDDIR, "tests", "bench", "bench_client"), "--port", str(node.port), "--token", site.all_seeing.token,
-             "--clients", "3", "--events", "2", "--patience", "1"],
+             "--clients", "3", "--events", "2", "--patience", str(seconds(5))],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=seconds(60),
         )
     opened, ended = (json.loads(line) for line in client.stdout.splitlines())

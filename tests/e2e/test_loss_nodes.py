@@ -305,8 +305,13 @@ def test_slow_ones_do_not_keep_others_who_come_back_from_the_log():
             for client in slow + quick:
                 client.ports = [node.port]
             crowd.do(lambda: [client.come_back() for client in slow + quick])
-            crowd.wait_joined(slow)
-            crowd.do(lambda: [client.suspend() for client in slow])
+
+            def suspended():
+                """Each as soon as it has joined, lest it has all by then."""
+                crowd.do(lambda: [client.suspend() for client in slow if client.is_joined()])
+                return not any(client.reading for client in slow)
+
+            eventually(suspended, pause=0.002)
             totals = load.totals()
 
             def quick_ones_have_all():

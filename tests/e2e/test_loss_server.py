@@ -150,6 +150,8 @@ def test_who_comes_back_with_a_cursor_of_what_was_restored_away():
             load.wait_for(2000)
             node.wait_ready()
             load.wait_for(500)
+            totals = load.totals()
+            eventually(lambda: all(client.kept_last.get(writer, 0) >= n for client in away for writer, n in totals.items()), what="they have cursors of it")
             crowd.do(lambda: [client.drop() for client in away])
         load.wait_for(6000)
         node.wait_ready()

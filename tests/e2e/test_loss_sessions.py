@@ -78,14 +78,17 @@ def test_the_session_that_reads_the_log_is_killed_while_it_does():
         return site.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pgrelay log%' "
                         "AND state = 'active' LIMIT 1") == "t"
 
-    with Node(**FAST) as node, Load(4, 4000, size=lambda dice: dice.choice((10, 1000, 3000))) as load, Crowd() as crowd, Reference() as reference:
+    with Throttle() as way, Node(database=way.conninfo(), **FAST) as node, Crowd() as crowd, Reference() as reference, \
+            Load(4, 4000, size=lambda dice: dice.choice((10, 1000, 3000))) as load:
         audience(crowd, load, node)
         load.start().wait_for(500)
         for kind in ("listen", "%", "listen"):
             with kept_out(kind):
                 load.wait_for(5000)
+                way.rate = 4 << 20  # that takes a second or two
             for _ in range(2):
                 eventually(is_killed, what="the log is read", pause=0.001)
+            way.rate = None
             node.wait_ready()
             load.wait_for(500)
         load.stop()

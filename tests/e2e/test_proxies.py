@@ -555,7 +555,7 @@ backend nodes
 
 def test_haproxy_tells_by_the_proxy_protocol():
     node = the_node()
-    for option in ("send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id", "send-proxy-v2 check inter 50ms"):
+    for option in ("send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id", "send-proxy-v2 check inter 50ms fall 1000"):
         with haproxy(node, "tcp", option) as front:
             assert seen_through(front, node) == "127.0.0.8:PORT", option
             assert seen_through(front, node, forwarded("192.0.2.7")) == "127.0.0.8:PORT", option
@@ -565,7 +565,7 @@ def test_haproxy_tells_by_the_proxy_protocol():
 
 def test_haproxy_passes_tls_on():
     node = the_node()
-    for option in ("send-proxy", "send-proxy-v2", "send-proxy-v2-ssl", "send-proxy-v2 check inter 50ms"):
+    for option in ("send-proxy", "send-proxy-v2", "send-proxy-v2-ssl", "send-proxy-v2 check inter 50ms fall 1000"):
         with haproxy(node, "tcp", option, port=node.tls_port, tls=True) as front:
             assert seen_through(front, node, tls=True) == "127.0.0.8:PORT", option
 
@@ -574,7 +574,7 @@ def test_health_checks_are_no_failed_handshakes():
     """haproxy's, which end in a reset behind the header, and those of who just connects."""
     node = the_node()
     failures = node.tls_failures()
-    with haproxy(node, "tcp", "send-proxy-v2 check inter 20ms", port=node.tls_port, tls=True) as front:
+    with haproxy(node, "tcp", "send-proxy-v2 check inter 20ms fall 1000", port=node.tls_port, tls=True) as front:
         control = front.path("control")
 
         def checks():

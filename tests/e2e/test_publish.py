@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 
+from faults import pass_time
 from harness import clean_environment, eventually, is_sanitized, main, need, quote, seconds, site
 
 PATH = "/api/v1/events"
@@ -125,7 +126,7 @@ class Held:
 
     @staticmethod
     def wait_until_given_up():
-        eventually(lambda: site.sql("SELECT state FROM pg_stat_activity WHERE application_name = 'pgrelay publish'") == "idle")
+        eventually(lambda: site.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgrelay publish' AND state <> 'idle'") == "0")
 
 
 def queued(*posters):
@@ -502,7 +503,7 @@ def test_too_much_waiting_is_refused_at_once():
 
 def test_requests_wait_for_the_database():
     user = publisher()
-    with site.serve(query_timeout="60s", handshake_timeout="200ms") as node:
+    with site.serve(query_timeout="60s", handshake_timeout=f"{seconds(1)}s") as node:
         Poster(user.token, node)(event()).ids
         site.drop_sessions()
         site.pg.stop()
@@ -510,6 +511,7 @@ def test_requests_wait_for_the_database():
         poster = Poster(user.token, node)
         poster.send(event(n=2))
         eventually(lambda: node.metric("pgrelay_publish_requests_total") == 2)
+        pass_time(1.5 * seconds(1))  # longer than handshake_timeout
         site.pg.start()
         (id,) = poster.take().ids
         assert json.loads(row(id)[3]) == {"n": 2}
@@ -549,7 +551,7 @@ def test_a_session_lost_under_way_is_told():
 
 def test_a_transaction_that_takes_too_long_is_given_up():
     user = publisher()
-    with site.serve(query_timeout=f"{seconds(1)}s") as node:
+    with site.serve(query_timeout=f"{seconds(3)}s") as node:
         before = logged()
         poster = Poster(user.token, node)
         with Held() as held:

@@ -152,7 +152,7 @@ def prompt(what):
     yield
     took = time.monotonic() - start
     print(f"# {what}: {took * 1000:.0f} ms", flush=True)
-    assert took < seconds(3), f"{what}: {took:.1f} s"
+    assert took < seconds(10), f"{what}: {took:.1f} s"
 
 
 def grant(user, *patterns):
@@ -400,12 +400,13 @@ def test_a_token_that_is_revoked_closes_its_sessions():
 def test_a_token_that_expires_closes_its_sessions():
     user = make_user("*.*.*")
     start = time.monotonic()
-    brief = site.token(user.name, "--ttl", "2s")
+    ttl = seconds(3)
+    brief = site.token(user.name, "--ttl", f"{ttl}s")
     audience, others = sessions([site.node], brief), sessions([site.node], user)
     for session in audience:
         session.is_closed()
     took = time.monotonic() - start
-    assert 1.5 < took < seconds(6), took
+    assert ttl - 0.5 < took < ttl + seconds(5), took
     assert_others_stay(*others)
 
 

@@ -11,6 +11,18 @@ from harness import WRAPPER, eventually, main, site
 PRINTER = "for n in $(seq {count}); do echo line $n; sleep {pause}; done"
 
 
+class Gate:
+    """A command of so many lines, half of which come when this is opened."""
+
+    def __init__(self, count):
+        self.path = os.path.join(site.folder, f"gate-{count}")
+        self.script = (f"for n in $(seq {count // 2}); do echo line $n; done; until [ -e {self.path} ]; do sleep 0.02; done; "
+                       f"for n in $(seq {count // 2 + 1} {count}); do echo line $n; done")
+
+    def open(self):
+        open(self.path, "w").close()
+
+
 def run(*argv, status=0, input=None, env=None):
     """Runs a command as a job; the finished process with .job, its id."""
     done = site.pgrelay("run", "--print-id", *argv, user="writer", status=status, input=input, env=env)
@@ -296,10 +308,12 @@ def test_the_database_restarts_while_the_command_runs():
 
 
 def test_the_database_is_away_when_the_command_ends():
-    process = start("--quiet", script=PRINTER.format(count=30, pause=0.01))
-    eventually(lambda: len(output_of(process.job)) > 0, what="lines are stored")
+    gate = Gate(30)
+    process = start("--quiet", script=gate.script)
+    eventually(lambda: len(output_of(process.job)) == 15, what="lines are stored")
     site.drop_sessions()
     site.pg.stop(signal.SIGQUIT)
+    gate.open()
     eventually(lambda: not children_of(process.popen.pid), what="the command has ended")
     assert process.is_running(), "run gave up although the database may come back"
     site.pg.start()
@@ -350,11 +364,13 @@ def test_lines_wait_in_memory_and_then_the_command_waits():
 
 
 def test_a_writer_held_up_by_a_lock_loses_nothing():
-    process = start("--quiet", script=PRINTER.format(count=100, pause=0.005))
-    eventually(lambda: len(output_of(process.job)) > 5, what="lines are stored")
+    gate = Gate(100)
+    process = start("--quiet", script=gate.script)
+    eventually(lambda: len(output_of(process.job)) == 50, what="lines are stored")
     locker = site.session("postgres")
     locker("BEGIN")
     locker("LOCK TABLE pgrelay.job_event IN SHARE ROW EXCLUSIVE MODE")
+    gate.open()
     eventually(lambda: not children_of(process.popen.pid), what="the command has ended")
     assert process.is_running()
     locker("COMMIT")

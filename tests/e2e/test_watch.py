@@ -14,11 +14,11 @@ from faults import with_clock
 def start(*argv, user=None, node=None, token=None, env=None):
     """watch, connected to the default node."""
     node = node or site.node
-    before = node.metric("pgrelay_sessions") if node.is_running() else 0
+    before, joined = (node.metric(name) if node.is_running() else 0 for name in ("pgrelay_sessions", "pgrelay_subscriptions"))
     env = {"PGRELAY_URL": node.url(), "PGRELAY_TOKEN": token or (user or site.all_seeing).token, **(env or {})}
     process = site.start("watch", *argv, env=env)
     process.ready = lambda: eventually(
-        lambda: node.metric("pgrelay_sessions") > before and node.metric("pgrelay_subscriptions") > 0, what="watch has joined")
+        lambda: node.metric("pgrelay_sessions") > before and node.metric("pgrelay_subscriptions") > joined, what="watch has joined")
     return process
 
 

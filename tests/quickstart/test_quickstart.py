@@ -276,11 +276,14 @@ def test_a_port_in_use_is_no_obstacle():
     import socket
 
     taken = socket.socket()
-    taken.bind(("127.0.0.1", 0))
-    port = 20000 + secrets.randbelow(10000)
-    taken.close()
-    taken = socket.socket()
-    taken.bind(("127.0.0.1", port))
+
+    def bound():
+        with contextlib.suppress(OSError):
+            taken.bind(("127.0.0.1", 20000 + secrets.randbelow(10000)))
+            return True
+
+    eventually(bound, what="a port that nobody has")
+    port = taken.getsockname()[1]
     taken.listen()
     folder = os.path.join(site.folder, "draw")
     os.mkdir(folder)
