@@ -464,7 +464,7 @@ def test_check_of_nodes_that_are_not_right():
         assert 'two nodes claim the id "x"; one is on host "' in said and '"node"' in said, said
     with beating(lambda: [beat("x", time=(time.time_ns() + 400 * 10**9) // 1000)]):
         said = cluster("cluster", cluster="check")
-        assert re.search(r'the clock of node "x" is (39\d|400) s ahead', said) and "NTP" in said, said
+        assert re.search(r'the clock of node "x" is (399|400) s ahead', said) and "NTP" in said, said
     with beating(lambda: [json.dumps({"hostname": "awx1", "ip": "192.0.2.1", "action": "online"}), "nonsense", "{}"]):
         assert "AWX's are heard, too" in cluster(cluster="check")
     with beating(lambda: [beat(f"n{i:02}") for i in range(12)]):
@@ -822,12 +822,13 @@ def test_commands_in_a_shell():
     need("sh", "dash")
     script = """
         set -e
+        mkfifo "$GONE"
         token=$(pgrelay token create ivan 2>/dev/null)
         pgrelay grant add ivan 'demo.*.*' >/dev/null
         pgrelay watch demo-77 --json --token "$token" | { grep -m1 hello; exec <&-; : >"$GONE"; } &
         until curl -sf "$NODE/metrics" | grep -q '^pgrelay_subscriptions 1'; do :; done
         pgrelay emit demo x 77 '{"hello": 1}' >/dev/null
-        until [ -e "$GONE" ]; do sleep 0.05; done
+        cat "$GONE"
         pgrelay emit demo x 77 '{"bye": 1}' >/dev/null
         wait
     """

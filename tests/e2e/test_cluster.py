@@ -169,7 +169,7 @@ def test_links_are_cut_in_one_direction_and_in_both():
         assert [node.metric("pgrelay_links") for node in nodes] == [1, 1, 1, 3]
         healed = network.heal()
         back = [wait_opened(nodes[a], f"n{b}", healed) for a, b in ((0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1))]
-        assert max(back) < 2 + seconds(1), back
+        assert max(back) < seconds(2), back
         print(f"# dead after {min(dead):.1f} to {max(dead):.1f} s, open again after {min(back):.2f} to {max(back):.2f} s")
         wait_linked(nodes)
         events_flow(crowd)
@@ -192,7 +192,7 @@ def test_a_slow_link_delays_nothing_for_long():
         events_flow(crowd)
         network.heal()
         wait_linked(nodes)
-        assert nodes[2].metric("pgrelay_payloads_fallback_total") < total(nodes[:2], "payloads_fallback_total") or not EXACT
+        assert nodes[2].metric("pgrelay_payloads_fallback_total") == 0 or not EXACT
         assert total(nodes, "payloads_wrong_total") == 0
 
 
@@ -208,12 +208,12 @@ def test_a_frozen_node_and_a_killed_one_are_dead_and_come_back():
             lost = [wait_lost(node, name, since) for node in (one, two) for name in ("n2", "n3")]
             assert max(lost) < seconds(10), lost
             silent = [wait_line(node, f'node "{name}" is dead', since) for node in (one, two) for name in ("n2", "n3")]
-            assert 8 < min(silent) and max(silent) < 12 + seconds(1), silent
+            assert 8 < min(silent) and max(silent) < 11 + seconds(1), silent
             woken = time.time()
             frozen.process.signal(signal.SIGCONT)
             nodes[3] = network.start(3, **FAST)
             back = [wait_opened(node, name, woken) for node in (one, two) for name in ("n2", "n3")]
-            assert max(back) < 2 + seconds(2), back
+            assert max(back) < seconds(2), back
             print(f"# links lost after {min(lost):.2f} to {max(lost):.2f} s, nodes dead after {min(silent):.1f} to {max(silent):.1f} s, "
                   f"open again after {min(back):.2f} to {max(back):.2f} s")
             wait_linked(nodes)
@@ -238,7 +238,7 @@ def test_a_node_is_stopped_and_started_at_another_address():
             nodes[moved] = network.start(moved, port=free_port(), **FAST)
             nodes[moved].wait_ready()
             back = [wait_opened(node, f"n{moved}", since) for node in others]
-            assert max(back) < 2 + seconds(2), back
+            assert max(back) < seconds(2), back
             wait_linked(nodes)
             events_flow(crowd)
             for node in others:
@@ -466,7 +466,7 @@ def test_a_clock_that_is_far_off_makes_no_link():
             joined_by(nodes, "a-bit", env=with_clock_off(-100), **QUICK) as bit:
         for node in nodes:
             (line,) = wait_log(node, 'node "early" at')
-            assert re.search(r"is not linked: its clock is (39\d|400) s ahead of this node's; at most 300 s are accepted$", line), line
+            assert re.search(r"is not linked: its clock is (399|400) s ahead of this node's; at most 300 s are accepted$", line), line
         for name in ("n0", "n1", "a-bit"):
             (line,) = wait_log(early, f'node "{name}" at')
             assert re.search(r"is not linked: its clock is \d+ s behind this node's; at most 300 s are accepted$", line), line
@@ -561,13 +561,13 @@ def test_an_owner_that_lies_or_breaks_delays_a_payload_for_a_second_at_most():
                 link.serve(answer)
                 took, changed = payloads.emit(player.name)
                 assert changed == changes, (what, changed)
-                assert delay <= took < delay + seconds(5), (what, took)
-                assert (f'node "{player.name}" did not give a payload in time' in node.log) == (delay > 0), what
+                assert delay <= took < delay + seconds(1), (what, took)
+                assert delay or f'node "{player.name}" did not give a payload in time' not in node.log, what
                 if delay:
                     wait_log(node, f'node "{player.name}" did not give a payload in time: the log is read for 5 s')
                     wants = len(player.wants)
-                    _, changed = payloads.emit(player.name)
-                    assert (len(player.wants), changed) == (wants, {"tickets_read_total": 1}), "it is asked again at once"
+                    took, changed = payloads.emit(player.name)
+                    assert (len(player.wants), changed) == (wants, {"tickets_read_total": 1}) and took < seconds(1), "it is asked again at once"
             player.beat("offline")
             player.close()
             link.close()
@@ -633,11 +633,9 @@ def test_a_published_payload_comes_from_the_node_that_has_it():
             assert reply.status == 200, reply
         for client in clients:
             assert [client.json() for _ in events] == [event["payload"] for event in events]
-        vain = total(nodes, "payloads_fallback_total")
-        reads, fetched = total([*nodes, origin], "tickets_read_total"), total(nodes, "payloads_fetched_total")
-        assert fetched == 20 - reads and (reads == 0 or vain > 0), (reads, fetched, vain)
-        assert vain < 3 or not EXACT, vain
-        assert origin.metric("pgrelay_payloads_served_total") >= fetched
+        assert total(nodes, "payloads_fetched_total") == 20 and origin.metric("pgrelay_payloads_served_total") == 20
+        reads, vain = total([*nodes, origin], "tickets_read_total"), total(nodes, "payloads_fallback_total")
+        assert reads == 0 and vain == 0, (reads, vain)
 
 
 def take_answer(link, request, event, payload, topic):

@@ -16,7 +16,9 @@ class Gate:
 
     def __init__(self, count):
         self.path = os.path.join(site.folder, f"gate-{count}")
-        self.script = (f"for n in $(seq {count // 2}); do echo line $n; done; until [ -e {self.path} ]; do sleep 0.02; done; "
+        os.mkfifo(self.path)
+        os.chmod(self.path, 0o644)
+        self.script = (f"for n in $(seq {count // 2}); do echo line $n; done; cat {self.path}; "
                        f"for n in $(seq {count // 2 + 1} {count}); do echo line $n; done")
 
     def open(self):
